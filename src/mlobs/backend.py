@@ -1,0 +1,131 @@
+"""All that the author of a backend reads: what a backend is given, and what it answers.
+
+A backend is a dataclass. Its fields are its parameters: constructing it imports no vendor and
+does no I/O. `deliver` runs in the sender's process, from one thread at a time; a batch that was
+not answered is delivered again, so delivering a batch twice must store it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from mlobs.events import Event, RunStarted
+
+ALL_KINDS = frozenset(
+    "run_started params metrics tags log artifact histogram dataset snapshot model_fingerprint "
+    "heartbeat rewind run_finished".split()
+)
+ALL_ROLES = frozenset("file image figure table matrix confusion_matrix model text".split())
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend takes as it is; everything else is lowered before `deliver` sees it.
+
+    Args:
+        kinds: event kinds taken natively.
+        roles: artifact roles taken natively; an artifact of another role arrives as "file".
+        max_events: events in one batch.
+        max_values: metric values, params and tags of one batch together; a single event with more
+            still arrives whole. None: no limit.
+        name_pattern: regular expression that a character of a metric, param or tag name matches;
+            other characters are escaped reversibly. None: any character.
+        max_name_length: characters of such a name. None: no limit.
+        max_param_length: characters of a param's value as text; a longer one arrives as a preview,
+            with the full value in the artifact `params.json`. None: no limit.
+        max_tag_length: the same for tags, with `tags.json`.
+        nan: NaN is stored and read back as NaN.
+        infinities: infinities are stored and read back as such.
+    """
+
+    kinds: frozenset[str] = ALL_KINDS
+    roles: frozenset[str] = ALL_ROLES
+    max_events: int = 1000
+    max_values: int | None = None
+    name_pattern: str | None = None
+    max_name_length: int | None = None
+    max_param_length: int | None = None
+    max_tag_length: int | None = None
+    nan: bool = True
+    infinities: bool = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event and its identity. `key` is unique for ever: use it where the vendor takes one."""
+
+    key: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events of one run, oldest first.
+
+    `ref` is what this backend's last receipt for the run returned, None on the first batch.
+    `parent_ref` is the parent run's reference at this backend, None if there is no parent or it
+    is not known here. `open_blob` opens an artifact's content for reading, wherever it lies.
+    """
+
+    run: RunStarted
+    entries: tuple[Entry, ...]
+    open_blob: Callable[[Entry], BinaryIO]
+    ref: str | None = None
+    parent_ref: str | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The answer to a batch: everything in it is stored, but for what is named in `rejected`.
+
+    `ref` comes back with the next batch of the run, also after a restart: the vendor's run id, or
+    whatever the backend needs to go on. `url` is a page that a person can open. `rejected` and
+    `lowered` map an entry's key to a reason that a person can read: not stored at all, or stored
+    in another form than it was given.
+    """
+
+    ref: str
+    url: str | None = None
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    lowered: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A place that events go to.
+
+    `name` is unique among the backends of a tracker; by default it is the type's. A class may also
+    define `package` and `extra`: the vendor's importable module, and the extra that installs it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def deliver(self, batch: Batch) -> Receipt:
+        """Store the batch durably and return the receipt; a repeated batch is stored once.
+
+        Raises:
+            Unavailable: the backend cannot answer now; the lane backs off and delivers it again.
+            Unauthorized: the credentials are refused; the lane pauses.
+            MissingPackage: the vendor's package is not installed; the lane pauses.
+            Exception: anything else; the batch is halved until the event at fault stands alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what `deliver` opened. It may be called without any `deliver` before it."""
+        ...
+
+
+class Source(Protocol):
+    """The way back: what a vendor holds of a run, as events."""
+
+    def read(self, ref: str) -> Iterable[Event]:
+        """Yield the run's events as the vendor holds them now; `ref` is a receipt's."""
+        ...
+

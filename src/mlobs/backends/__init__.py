@@ -1,0 +1,24 @@
+"""The built-in backends, one file each, loaded when they are named."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlobs.backends.mlflow import MLflow as MLflow
+    from mlobs.backends.tensorboard import TensorBoard as TensorBoard
+
+_EXPORTS = {"MLflow": "mlobs.backends.mlflow", "TensorBoard": "mlobs.backends.tensorboard"}
+
+__all__ = ["MLflow", "TensorBoard"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,53 @@
+"""The errors of mlobs, one tree; a class exists only where somebody catches it differently.
+
+    MlobsError
+    ├── UsageError            the caller's input is wrong: names, values, options (also a ValueError)
+    ├── StoreError            the local store cannot be used: not writable, full, not a store (also an OSError)
+    └── DeliveryError         a backend could not take a batch
+        ├── Unavailable       not now: down, slow, throttled; the batch is sent again later
+        ├── Unauthorized      not with these credentials; the lane pauses and says so
+        └── MissingPackage    the vendor's package is not installed; the events wait
+"""
+
+from __future__ import annotations
+
+
+class MlobsError(Exception):
+    """Everything that mlobs raises on purpose."""
+
+
+class UsageError(MlobsError, ValueError):
+    """The caller gave something that cannot be used; the message says what to type instead."""
+
+
+class StoreError(MlobsError, OSError):
+    """The local store cannot be read or written; the message names the path and the remedy."""
+
+
+class DeliveryError(MlobsError):
+    """A backend could not take a batch. Backends raise its subclasses from `deliver`."""
+
+
+class Unavailable(DeliveryError):
+    """The backend cannot answer now; the same batch is delivered again later.
+
+    `retry_after_s` is the pause in seconds that the backend asked for (HTTP `Retry-After`),
+    or None, and the lane chooses.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorized(DeliveryError):
+    """The backend refuses these credentials; retrying by itself would not help."""
+
+
+class MissingPackage(DeliveryError):
+    """The vendor's package is not installed in this interpreter."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"package {package!r} is not installed - type: pip install 'mlobs[{extra}]'")
+        self.package = package
+        self.extra = extra
