@@ -1,0 +1,53 @@
+"""Payloads too large for a record: files beside the journal, named by writer and ordinal."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mlobs.errors import StoreError
+
+INLINE_BYTES = 1 << 15  # up to here content stands in the record: one append instead of a file of its own
+
+
+def blob_path(run_folder: Path, writer: str, ordinal: int) -> Path:
+    """Where the blob lies."""
+    return run_folder / "blobs" / f"{writer}-{ordinal}"
+
+
+def keep_bytes(path: Path, content: bytes) -> None:
+    """Write a blob; when this returns it survives `kill -9` of the process.
+
+    Raises:
+        StoreError: there is no room, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _refusal(error, path) from error
+
+
+def keep_file(path: Path, source: Path) -> int:
+    """Copy a file as it is now into a blob and return its size in bytes; the original is not needed again.
+
+    Raises:
+        StoreError: there is no room, or the folder cannot be written.
+        OSError: the source cannot be read.
+    """
+    with source.open("rb") as reading:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb") as writing:
+                shutil.copyfileobj(reading, writing, 1 << 20)
+                return writing.tell()
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _refusal(error, path) from error
+
+
+def _refusal(error: OSError, path: Path) -> StoreError:
+    return StoreError(
+        error.errno or 0, f"the payload was not recorded: {error.strerror} - free the disk", str(path)
+    )

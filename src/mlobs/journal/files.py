@@ -1,0 +1,179 @@
+"""The two ways to put bytes where `kill -9` of the process cannot reach them: mapped, and written.
+
+Both take a whole record at a time, from any thread, and may be re-entered by a signal handler or a
+`__del__` at any point, because the step that reserves room and copies is one C call that holds the
+GIL (`mmap.write`) or one system call (`write` to a file opened with O_APPEND). No lock is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from mlobs.errors import StoreError
+from mlobs.journal.format import SEGMENT_BYTES
+
+_RESERVING_FILE_SYSTEMS = {"ext4", "xfs", "tmpfs"}  # fallocate reserves: a full disk is never a SIGBUS
+_MADV_POPULATE_WRITE = 23  # Linux 5.14: fault the pages in now, not one by one in later calls
+
+
+class JournalFile(Protocol):
+    """An append-only file of records."""
+
+    def append(self, record: bytes) -> None:
+        """Keep the record: when this returns it survives the death of the process."""
+        ...
+
+    def end(self) -> int:
+        """Offset behind the last record."""
+        ...
+
+    def close(self) -> None:
+        """Cut the file to its records. Nothing is appended afterwards."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of the file without touching it: it belongs to the parent of this forked process."""
+        ...
+
+
+def open_file(path: Path, *, mapped: bool | None = None) -> JournalFile:
+    """Create a journal file; `mapped=None` maps where the file system reserves space for it.
+
+    Raises:
+        StoreError: the file cannot be created or its first segment not reserved.
+    """
+    try:
+        if can_map(path.parent) if mapped is None else mapped:
+            return MappedFile(path)
+        return PlainFile(path)
+    except OSError as error:
+        raise StoreError(
+            error.errno, f"cannot write the journal: {error.strerror} - free the disk or set MLOBS_STORE", str(path)
+        ) from error
+
+
+def can_map(folder: Path) -> bool:
+    """Tell whether a mapped file is safe in this folder: Linux, on a disk that reserves space."""
+    return sys.platform == "linux" and file_system(folder) in _RESERVING_FILE_SYSTEMS
+
+
+def file_system(folder: Path) -> str:
+    """Name the type of the file system that holds the folder, "unknown" where /proc does not say."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        device = os.stat(folder).st_dev
+    except OSError:
+        return "unknown"
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        head, _, tail = line.partition(" - ")
+        if head.split(" ", 3)[2] == wanted:
+            return tail.split(" ", 1)[0]
+    return "unknown"
+
+
+class MappedFile:
+    """Records in memory-mapped segments that are reserved on disk before they are mapped.
+
+    A window is one mapped stretch of the file. It is sealed by moving its position to its end, so
+    that a thread which still holds it gets a ValueError and follows to the next one. `_windows`
+    (start -> window) is the chain; `setdefault` on it decides between two callers that extend the
+    file at the same moment, or one that re-entered the other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        self._windows: dict[int, _Window] = {}
+        self._enter(self._windows.setdefault(0, _Window(self._fd, 0, SEGMENT_BYTES)))
+
+    def append(self, record: bytes) -> None:
+        try:
+            self._write(record)
+        except ValueError:  # the window is full, sealed, or closed
+            self._append_further_on(record)
+
+    def end(self) -> int:
+        return self._window.start + self._window.map.tell()
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        window = self._window
+        os.ftruncate(fd, window.start + window.seal())
+        os.close(fd)
+
+    def abandon(self) -> None:
+        fd, self._fd = self._fd, -1
+        self._window.map.close()
+        os.close(fd)
+
+    def _append_further_on(self, record: bytes) -> None:
+        while True:
+            window = self._window
+            start, size = window.start + window.size, _round_up(len(record))
+            following = self._windows.get(start)
+            if following is None:
+                fresh = _Window(self._fd, start, size)  # OSError: the disk is full, nothing has changed
+                following = self._windows.setdefault(start, fresh)
+                if following is not fresh:
+                    fresh.map.close()
+            window.seal()
+            self._enter(following)
+            with contextlib.suppress(ValueError):  # somebody filled it meanwhile: go on to the next
+                following.map.write(record)
+                return
+
+    def _enter(self, window: _Window) -> None:
+        self._window = window
+        self._write = window.map.write
+
+
+class _Window:
+    """One mapped stretch `[start, start + size)` of the file, with a position of its own."""
+
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        self.start, self.size = start, size
+        os.posix_fallocate(fd, start, size)
+        self.map = mmap.mmap(fd, size, offset=start)
+        with contextlib.suppress(OSError):  # an older kernel: the pages are faulted in one by one
+            self.map.madvise(_MADV_POPULATE_WRITE)
+
+    def seal(self) -> int:
+        """Refuse all further writes, in one step, unmap, and return how many bytes were in use."""
+        try:
+            unused = len(self.map.read())
+        except ValueError:  # closed: sealed before
+            return self.size
+        self.map.close()
+        return self.size - unused
+
+
+class PlainFile:
+    """Records written by one `write` call each, for every place where mapping is not safe."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+
+    def append(self, record: bytes) -> None:
+        written = os.write(self._fd, record)
+        if written != len(record):  # the torn piece stays: readers step over it
+            raise OSError(errno.ENOSPC, f"only {written} of {len(record)} bytes could be written")
+
+    def end(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        os.close(self._fd)
+
+
+def _round_up(size_bytes: int) -> int:
+    return -(-size_bytes // SEGMENT_BYTES) * SEGMENT_BYTES

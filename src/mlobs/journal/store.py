@@ -1,0 +1,110 @@
+"""The store: a folder of runs, each a folder of plain files that can be copied while they grow.
+
+    STORE/runs/RUN_ID/WRITER.journal       the record, one file per writer
+    STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record
+    STORE/runs/RUN_ID/delivery/            what each backend has
+    STORE/senders/                         the senders' own output
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlobs.errors import StoreError, UsageError
+from mlobs.journal.writer import JOURNAL_SUFFIX
+
+
+def new_run_id(at: float) -> str:
+    """Name a run: unique, and sortable by its start (UTC, microseconds)."""
+    whole = int(at)
+    micros = int((at - whole) * 1_000_000)
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on the disk."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def delivery(self) -> Path:
+        """The folder of the delivery state."""
+        return self.path / "delivery"
+
+    def journals(self) -> list[Path]:
+        """The files of all writers so far, in no particular order."""
+        return list(self.path.glob(f"*{JOURNAL_SUFFIX}"))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of runs. Constructing it touches nothing."""
+
+    path: Path
+
+    @property
+    def senders(self) -> Path:
+        """The folder of the senders' output."""
+        return self.path / "senders"
+
+    def create(self) -> None:
+        """Make the folder, if need be, and make sure that runs can be written to it.
+
+        Raises:
+            StoreError: it cannot be made or written; the message says what to type.
+        """
+        try:
+            (self.path / "runs").mkdir(parents=True, exist_ok=True)
+            probe = self.path / "runs" / f".probe-{secrets.token_hex(4)}"
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise StoreError(
+                error.errno or 0,
+                f"the store cannot be written: {error.strerror} - choose another with MLOBS_STORE or store=",
+                str(self.path),
+            ) from error
+
+    def new_run(self, run_id: str) -> RunFolder:
+        """Make the folder of a new run."""
+        folder = self.path / "runs" / run_id
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StoreError(error.errno or 0, f"the run cannot be written: {error.strerror}", str(folder)) from error
+        return RunFolder(folder)
+
+    def run(self, run_id: str) -> RunFolder:
+        """The run of exactly this id, which may not exist."""
+        return RunFolder(self.path / "runs" / run_id)
+
+    def runs(self) -> Iterator[RunFolder]:
+        """Every run, oldest first."""
+        folder = self.path / "runs"
+        if not folder.is_dir():
+            return
+        for name in sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")):
+            yield RunFolder(folder / name)
+
+    def find(self, run: str) -> RunFolder:
+        """The one run whose id is or begins with `run`; "latest" is the one that started last.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        every = [folder.run_id for folder in self.runs()]
+        found = every[-1:] if run == "latest" else [run_id for run_id in every if run_id.startswith(run)]
+        if len(found) == 1 or run in found:
+            return self.run(run if run in found else found[0])
+        if not found:
+            raise UsageError(f"no run {run!r} in the store {self.path} - `mlobs runs` lists them")
+        raise UsageError(f"{len(found)} runs begin with {run!r}, such as {found[0]} and {found[1]}; give more of the id")

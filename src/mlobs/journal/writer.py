@@ -1,0 +1,115 @@
+"""One process's record of one run: events go in, and are on the disk when `append` returns."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+import time
+import weakref
+from pathlib import Path
+
+from mlobs.errors import StoreError
+from mlobs.events import Event
+from mlobs.journal.files import JournalFile, open_file
+from mlobs.journal.format import FORMAT, PREFIXES, Header, crc32, encode, frame
+from mlobs.journal.process import this_process
+
+JOURNAL_SUFFIX = ".journal"
+
+
+class Writer:
+    """Append events of one run, from any thread of one process.
+
+    - When `append` returns, the event survives `kill -9` of the process.
+    - `append` may be re-entered (signal handlers, `__del__`, logging handlers); no record is torn.
+    - Events of one thread keep their order.
+    - A forked child gets a file of its own at its first `append`; the parent's is not touched.
+
+    Args:
+        folder: the run's folder, which exists.
+        run_id: the run.
+        is_opener: this process opened the run.
+        mapped: True maps the file, False writes to it, None decides by the file system.
+    """
+
+    def __init__(self, folder: Path, run_id: str, *, is_opener: bool = False, mapped: bool | None = None) -> None:
+        self._folder, self._run_id, self._mapped = folder, run_id, mapped
+        self.is_opener = is_opener
+        self.is_closed = False
+        self._open()
+        _open_writers.add(self)
+
+    def append(self, event: Event) -> None:
+        """Keep the event.
+
+        Raises:
+            StoreError: there is no room for it, or the writer is closed; nothing was kept.
+            TypeError, OverflowError: the event holds something that MessagePack cannot express.
+        """
+        body = encode(event)
+        try:
+            self._append(PREFIXES[len(body)] + crc32(body).to_bytes(4, "little") + body)
+        except OSError as error:
+            raise _refusal(error, self.path) from error
+
+    def next_blob(self) -> int:
+        """Reserve the ordinal of this writer's next blob."""
+        return next(self._blobs)
+
+    def end(self) -> int:
+        """Offset behind the last event; every event so far lies before it."""
+        return self._file.end()
+
+    def close(self) -> None:
+        """Cut the file to its size. Repeating it does nothing; appending afterwards raises."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        _open_writers.discard(self)
+        self._append = _refuse_closed
+        self._file.close()
+
+    def _open(self) -> None:
+        process = this_process()
+        host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
+        self.id = f"{host}-{process.pid}-{secrets.token_hex(4)}"
+        self.path = self._folder / f"{self.id}{JOURNAL_SUFFIX}"
+        self._blobs = itertools.count()
+        self._file: JournalFile = open_file(self.path, mapped=self._mapped)
+        header = Header(FORMAT, self._run_id, self.id, process, time.time(), self.is_opener)
+        self._file.append(frame(encode(header)))
+        self._append = self._file.append
+
+    def _leave_to_parent(self) -> None:
+        """After a fork, in the child: the file stays the parent's; open another when needed."""
+        self._file.abandon()
+        self.is_opener = False
+        self._append = self._append_in_child
+
+    def _append_in_child(self, record: bytes) -> None:
+        self._open()
+        self._append(record)
+
+
+def _refuse_closed(record: bytes) -> None:
+    raise OSError(0, f"the journal is closed; a record of {len(record)} bytes was not kept")
+
+
+def _refusal(error: OSError, path: Path) -> StoreError:
+    return StoreError(
+        error.errno or 0, f"the event was not recorded: {error.strerror} - free the disk", str(path)
+    )
+
+
+_open_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for writer in list(_open_writers):
+        writer._leave_to_parent()  # noqa: SLF001 - the module's own hook
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
