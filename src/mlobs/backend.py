@@ -32,6 +32,8 @@ class Capabilities:
             still arrives whole. None: no limit.
         name_pattern: regular expression that a character of a metric, param or tag name matches;
             other characters are escaped reversibly. None: any character.
+        name_is_path: such a name is a relative POSIX path in normal form: no leading or doubled "/",
+            no part "." or "..". What would be none is escaped too.
         max_name_length: characters of such a name. None: no limit.
         max_param_length: characters of a param's value as text; a longer one arrives as a preview,
             with the full value in the artifact `params.json`. None: no limit.
@@ -45,6 +47,7 @@ class Capabilities:
     max_events: int = 1000
     max_values: int | None = None
     name_pattern: str | None = None
+    name_is_path: bool = False
     max_name_length: int | None = None
     max_param_length: int | None = None
     max_tag_length: int | None = None
