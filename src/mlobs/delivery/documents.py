@@ -1,0 +1,95 @@
+"""Events of a kind that the backend does not keep, as JSON files that a person can read there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import asdict
+
+from mlobs.backend import Capabilities
+from mlobs.delivery.memory import Lowering, Memory, Rule
+from mlobs.events import Artifact, Event, Role, Snapshot, Unknown, kind_of
+from mlobs.names import escape_name
+from mlobs.text import json_bytes
+
+_FILE_NAME = r"[\w.\- /]"  # legal on every file system
+_FILE_NAME_LENGTH = 60  # characters of at most 4 bytes; file systems take 255 bytes, and a number follows
+_DIGEST_BYTES = 8
+
+
+def as_document(path: Callable[[Any], str]) -> Rule:
+    """Make the rule that turns an event into the JSON file `mlobs/<path of the event>.json`.
+
+    Two events with one path both stay: the second becomes `<path>-2.json`. A file that belongs to
+    the event goes beside it, into the folder `<path>/`.
+    """
+
+    def rule(event: Any, capabilities: Capabilities, memory: Memory) -> Lowering:
+        kind = kind_of(event)
+        if "artifact" not in capabilities.kinds:
+            return skipped(kind)
+        data = json_bytes({"kind": kind, **asdict(event)})
+        stem = _free_stem(f"mlobs/{path(event)}", data, memory)
+        files = [json_file(event, f"{stem}.json", data, capabilities)]
+        if isinstance(event, Snapshot) and event.blob is not None:
+            files.append(_file_of(event, stem))
+        reason = f"the backend does not take events of kind {kind!r}: there it is a file under mlobs/"
+        return Lowering(tuple(files), "lowered", reason)
+
+    return rule
+
+
+def json_file(event: Event, path: str, data: bytes, capabilities: Capabilities) -> Artifact:
+    """Return JSON as an artifact with the event's time and step."""
+    role: Role = "text" if "text" in capabilities.roles else "file"
+    return Artifact(
+        at=_at(event),
+        path=path,
+        size_bytes=len(data),
+        role=role,
+        media_type="application/json",
+        data=data,
+        step=getattr(event, "step", None),
+    )
+
+
+def file_name(name: str) -> str:
+    """Return a name of the user's as a relative path that every file system takes."""
+    return escape_name(name, _FILE_NAME, is_path=True, max_length=_FILE_NAME_LENGTH)
+
+
+def skipped(kind: str) -> Lowering:
+    """Say that an event stays in the local store alone."""
+    return Lowering(
+        (), "skipped", f"the backend does not take events of kind {kind!r}; the local store has them"
+    )
+
+
+def _file_of(event: Snapshot, stem: str) -> Artifact:
+    """Return what belongs to a snapshot's part; its facts may name it (`file`) and say its `size_bytes`."""
+    name, size_bytes = event.facts.get("file"), event.facts.get("size_bytes")
+    return Artifact(
+        at=event.at,
+        path=f"{stem}/{file_name(name if isinstance(name, str) else event.part)}",
+        size_bytes=size_bytes if isinstance(size_bytes, int) else 0,
+        blob=event.blob,
+    )
+
+
+def _free_stem(stem: str, data: bytes, memory: Memory) -> str:
+    digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+    free, number = stem, 1
+    while memory.documents.setdefault(free, digest) != digest:
+        number += 1
+        free = f"{stem}-{number}"
+    return free
+
+
+def _at(event: Event) -> float:
+    """When the event happened; every kind so far has its time in front, and so will newer ones."""
+    if not isinstance(event, Unknown):
+        return event.at
+    first = event.fields[0] if event.fields else None
+    return float(first) if isinstance(first, int | float) else 0.0
