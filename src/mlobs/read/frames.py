@@ -1,0 +1,132 @@
+"""Runs and metrics of a store as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlobs.events import Status
+from mlobs.read.location import StoreLike, find_run, open_store
+from mlobs.read.points import Points, that_count
+from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXTS = ("run_id", "experiment", "name", "status")
+_TIMES = ("started", "ended")
+
+
+def read_runs(
+    store: StoreLike = None, *, experiment: str | None = None, status: Status | None = None
+) -> Iterator[RunRecord]:
+    """Read the runs of a store one after the other, oldest first; one that has recorded nothing is left out.
+
+    Raises:
+        StoreError: there is no such store.
+    """
+    is_alive = liveness()
+    for folder in open_store(store).runs():
+        record = read_run(folder, is_alive)
+        if record is None or (experiment is not None and record.experiment != experiment):
+            continue
+        if status is None or record.status == status:
+            yield record
+
+
+def runs(
+    *, store: StoreLike = None, experiment: str | None = None, status: Status | None = None
+) -> pd.DataFrame:
+    """Return one row per run, oldest first.
+
+    Columns: `run_id`, `experiment`, `name`, `status`, `started`, `ended` (UTC), `reason`,
+    `parent_run_id`, then `params.*`, `metrics.*` (the value recorded last) and `tags.*`, each in the
+    order in which the names first appear. What a run does not have is missing (NaN, None or NaT).
+
+    Raises:
+        StoreError: there is no such store.
+    """
+    import pandas as pd
+
+    records = list(read_runs(store, experiment=experiment, status=status))
+    columns: dict[str, Any] = {
+        name: pd.Series([getattr(record, name) for record in records], dtype=object) for name in _TEXTS
+    }
+    for name in _TIMES:
+        columns[name] = pd.to_datetime(
+            pd.Series([getattr(one, name) for one in records], dtype=object), utc=True
+        )
+    for name in ("reason", "parent_run_id"):
+        columns[name] = pd.Series([getattr(record, name) for record in records], dtype=object)
+    columns |= _spread("params", [record.params for record in records])
+    columns |= _spread("metrics", [record.last_metrics for record in records])
+    columns |= _spread("tags", [record.tags for record in records])
+    frame: pd.DataFrame = pd.DataFrame(columns)
+    return frame
+
+
+def metrics(
+    *,
+    store: StoreLike = None,
+    run_ids: str | Iterable[str] | None = None,
+    keys: str | Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """Return every recorded point: `run_id`, `key`, `step` (int64), `value` (float64), `at` (UTC).
+
+    Runs come oldest first, or as `run_ids` names them (ids, unique beginnings, or "latest"). The
+    points of a run are in recorded order: its writers are merged by time, and the order of one
+    writer's points never changes. A (key, step) that was recorded twice is there twice; what a
+    rewind took back is not. `keys` chooses metrics by their names. A million points take about 2 s.
+
+    Raises:
+        UsageError: one of `run_ids` is not in the store, or means more than one run.
+        StoreError: there is no such store.
+    """
+    opened, is_alive = open_store(store), liveness()
+    chosen = [run_ids] if isinstance(run_ids, str) else run_ids
+    folders = opened.runs() if chosen is None else (find_run(opened, run) for run in chosen)
+    names: dict[str, int] = {}
+    found = []
+    for folder in folders:
+        scans = scan_writers(folder, is_alive, names)
+        if scans:
+            found.append((folder.run_id, that_count([one.points for one in scans])))
+    return frame_of_points(found, [keys] if isinstance(keys, str) else keys)
+
+
+def frame_of_points(of_runs: Sequence[tuple[str, Points]], keys: Iterable[str] | None = None) -> pd.DataFrame:
+    """Put the points of runs, which share one numbering of names, into a frame."""
+    import numpy as np
+    import pandas as pd
+
+    text = pd.Series([""]).dtype  # object, or pandas 3's str
+
+    def column(name: str, dtype: str) -> Any:
+        parts = [np.frombuffer(getattr(points, name), dtype) for _, points in of_runs]
+        return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+    names = of_runs[0][1].names if of_runs else {}
+    codes, microseconds = column("codes", "i4"), np.rint(column("ats", "f8") * 1e6).astype("i8")
+    lengths = [len(points) for _, points in of_runs]
+    frame: pd.DataFrame = pd.DataFrame(
+        {  # text is taken from its few different values: a million strings would cost 0.1 s
+            "run_id": pd.Index([run_id for run_id, _ in of_runs], dtype=text).repeat(lengths),
+            "key": pd.Index(list(names), dtype=text).take(codes),
+            "step": column("steps", "i8"),
+            "value": column("values", "f8"),
+            "at": pd.DatetimeIndex((microseconds * 1000).view("M8[ns]"), tz="UTC"),
+        }
+    )
+    if keys is None:
+        return frame
+    wanted = [names[key] for key in set(keys) if key in names]
+    chosen: pd.DataFrame = frame[np.isin(codes, wanted)].reset_index(drop=True)
+    return chosen
+
+
+def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a column of each name that occurs in any of the mappings."""
+    import pandas as pd
+
+    names = dict.fromkeys(name for values in of_records for name in values)
+    return {f"{group}.{name}": pd.Series([values.get(name) for values in of_records]) for name in names}

@@ -1,0 +1,43 @@
+"""Which store is read, and which of its runs."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TypeAlias
+
+from mlobs.errors import StoreError
+from mlobs.journal.store import RunFolder, Store
+
+StoreLike: TypeAlias = str | Path | Store | None
+
+
+def open_store(store: StoreLike = None) -> Store:
+    """The store at this path; None is the one that a tracker would use here, which may not exist yet.
+
+    Raises:
+        StoreError: the path was given, and there is no folder.
+    """
+    if isinstance(store, Store):
+        return store
+    if store is None:
+        from mlobs.config import load_settings
+
+        return Store(Path(load_settings().store))
+    path = Path(store).expanduser()
+    if not path.is_dir():
+        raise StoreError(
+            errno.ENOENT, "there is no store here - give the folder that holds `runs`", str(path)
+        )
+    return Store(path)
+
+
+def find_run(store: Store, run: str) -> RunFolder:
+    """The run of this id or unique prefix, or the "latest"; a whole id costs no listing of the store.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    exact = store.run(run)
+    is_name = bool(run) and "/" not in run and "\\" not in run and not run.startswith(".")
+    return exact if is_name and exact.path.is_dir() else store.find(run)

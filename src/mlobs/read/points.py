@@ -1,0 +1,98 @@
+"""Metric values in columns: a million of them without a Python object each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate, chain, compress
+
+from mlobs.events import Metrics, Rewind
+
+_REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`
+_NAN = float("nan")
+
+
+class Points:
+    """Rows of (name, step, value, at) in recorded order; `names` maps a metric's name to its code.
+
+    Several `Points` may share one `names`, so that their rows can be put together.
+    """
+
+    def __init__(self, names: dict[str, int]) -> None:
+        self.names = names
+        self.codes = array("i")
+        self.steps = array("q")
+        self.values = array("d")
+        self.ats = array("d")
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def add(self, event: Metrics) -> None:
+        """Append a row for each value of the event.
+
+        Raises:
+            OverflowError: the step does not fit 64 bits; nothing was appended.
+        """
+        names = self.names
+        for name, value in event.values.items():
+            self.steps.append(event.step)
+            self.ats.append(event.at)
+            self.values.append(value)
+            self.codes.append(names.setdefault(name, len(names)))
+
+    def rewind(self, event: Rewind) -> None:
+        """Append the mark that earlier rows of steps >= `from_step` no longer count."""
+        self.steps.append(event.from_step)
+        self.ats.append(event.at)
+        self.values.append(_NAN)
+        self.codes.append(_REWIND)
+
+    def last(self) -> dict[str, float]:
+        """The value of each metric that was recorded last, by name."""
+        values = dict(zip(self.codes, self.values, strict=True))
+        return {name: values[code] for name, code in self.names.items() if code in values}
+
+    def _take(self, rows: Sequence[int] | None = None, mask: Sequence[bool] | None = None) -> Points:
+        taken = Points(self.names)
+        for column in ("codes", "steps", "values", "ats"):
+            source = getattr(self, column)
+            chosen = compress(source, mask) if mask is not None else map(source.__getitem__, rows or ())
+            setattr(taken, column, array(source.typecode, chosen))
+        return taken
+
+
+def that_count(of_writers: Sequence[Points]) -> Points:
+    """Put the rows of a run's writers together by time and drop what was rewound.
+
+    The order of one writer's rows never changes, also where its clock was set back; rows of the
+    same moment follow the order of `of_writers`.
+    """
+    points = of_writers[0] if len(of_writers) == 1 else _merged(of_writers)
+    if _REWIND not in points.codes:
+        return points
+    return points._take(mask=_not_rewound(points))  # noqa: SLF001 - the module's own
+
+
+def _merged(of_writers: Sequence[Points]) -> Points:
+    merged = Points(of_writers[0].names)
+    for points in of_writers:
+        merged.codes += points.codes
+        merged.steps += points.steps
+        merged.values += points.values
+        merged.ats += points.ats
+    times = array("d", chain.from_iterable(accumulate(points.ats, max) for points in of_writers))
+    return merged._take(rows=sorted(range(len(times)), key=times.__getitem__))  # noqa: SLF001 - the module's own
+
+
+def _not_rewound(points: Points) -> list[bool]:
+    """Tell for each row whether it counts: walk back, and remember the lowest step gone back to."""
+    mask = [False] * len(points)
+    lowest: int | None = None
+    for row in range(len(points) - 1, -1, -1):
+        step = points.steps[row]
+        if points.codes[row] == _REWIND:
+            lowest = step if lowest is None else min(lowest, step)
+        else:
+            mask[row] = lowest is None or step < lowest
+    return mask

@@ -1,0 +1,175 @@
+"""A run as it was recorded: all its writers' journals read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property, partial
+from heapq import merge
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlobs.errors import UsageError
+from mlobs.events import (
+    Dataset,
+    Event,
+    Histogram,
+    Log,
+    ModelFingerprint,
+    Process,
+    RunFinished,
+    RunStarted,
+    Snapshot,
+    Status,
+)
+from mlobs.journal import process
+from mlobs.journal.reader import Reader
+from mlobs.journal.store import RunFolder
+from mlobs.read.artifact import StoredArtifact, stored
+from mlobs.read.contents import fold
+from mlobs.read.location import StoreLike, find_run, open_store
+from mlobs.read.points import Points, that_count
+from mlobs.read.scan import Flaw, Scan, scan
+from mlobs.read.status import judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Alive = Callable[[Process], bool | None]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run, at the moment it was read.
+
+    `status` is honest for a run whose process vanished, also if nobody recorded that; `ended` is
+    then the time of its last event. `last_metrics` holds each metric's value that was recorded
+    last. Of a param the first value counts unless it was overwritten on purpose; of a tag, an
+    artifact (by path and step) and a snapshot part the latest. What a rewind took back is left out,
+    but for logs. `damage` is what could not be read; everything around it was. `start` and `end` are
+    the run's first and last events, None where they are not in the store (yet).
+    """
+
+    run_id: str
+    experiment: str
+    name: str
+    status: Status
+    reason: str
+    started: datetime | None
+    ended: datetime | None
+    params: dict[str, Any]
+    tags: dict[str, str]
+    last_metrics: dict[str, float]
+    artifacts: tuple[StoredArtifact, ...]
+    datasets: tuple[Dataset, ...]
+    histograms: tuple[Histogram, ...]
+    snapshots: dict[str, Snapshot]
+    models: tuple[ModelFingerprint, ...]
+    damage: tuple[Flaw, ...]
+    start: RunStarted | None
+    end: RunFinished | None
+    folder: RunFolder = field(repr=False)
+    points: Points = field(repr=False)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The run that this one is a child of."""
+        return self.start.parent_run_id if self.start is not None else None
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """All points in long form, as `mlobs.metrics` returns them."""
+        from mlobs.read.frames import frame_of_points
+
+        return frame_of_points([(self.run_id, self.points)])
+
+    def events(self) -> Iterator[Event]:
+        """Read every event again, by time; kinds of a newer mlobs come as `Unknown`.
+
+        The order of one writer's events never changes, also where its clock was set back.
+        """
+        timed = [_timed_events(path) for path in sorted(self.folder.journals())]
+        merged = timed[0] if len(timed) == 1 else merge(*timed, key=itemgetter(0))
+        return (event for _, event in merged)
+
+    def logs(self) -> Iterator[Log]:
+        """Read the log again, oldest line first."""
+        return (event for event in self.events() if isinstance(event, Log))
+
+
+def load_run(run: str, *, store: StoreLike = None) -> RunRecord:
+    """Read one run. `run` is an id, a unique beginning of one, or "latest".
+
+    Raises:
+        UsageError: there is no such run, or more than one, or it has not recorded anything yet.
+        StoreError: there is no such store.
+    """
+    folder = find_run(open_store(store), run)
+    record = read_run(folder, liveness())
+    if record is None:
+        raise UsageError(f"run {folder.run_id!r} has not recorded anything yet - look again in a moment")
+    return record
+
+
+def liveness() -> Alive:
+    """Make the question whether a process lives, as seen from here; ask it for any number of runs."""
+    return partial(process.is_alive, here=process.this_process())
+
+
+def read_run(folder: RunFolder, is_alive: Alive, names: dict[str, int] | None = None) -> RunRecord | None:
+    """Read all journals of a run; None if there is nothing in them yet.
+
+    `names` numbers the metrics' names; runs whose points are put together share one.
+    """
+    scans = scan_writers(folder, is_alive, {} if names is None else names)
+    return _record(folder, scans, is_alive) if scans else None
+
+
+def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> list[Scan]:
+    """Read the journals of a run: the opener's first, then the others by age."""
+    scans = [scan(path, names, is_alive) for path in folder.journals()]
+    kept = [one for one in scans if not one.is_empty]
+    return sorted(kept, key=lambda one: (not one.is_opener, one.opened_at, one.writer))
+
+
+def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
+    start = next((one.start for one in scans if one.start is not None), None)
+    verdict = judge(scans, is_alive)
+    contents = fold(scans)
+    points = that_count([one.points for one in scans])
+    return RunRecord(
+        run_id=folder.run_id,
+        experiment=start.experiment if start is not None else "",
+        name=start.name if start is not None else "",
+        status=verdict.status,
+        reason=verdict.reason,
+        started=_moment(start.at if start is not None else min(one.opened_at for one in scans)),
+        ended=_moment(verdict.ended),
+        params=contents.params,
+        tags=contents.tags,
+        last_metrics=points.last(),
+        artifacts=tuple(stored(folder, writer, event) for writer, event in contents.artifacts.values()),
+        datasets=tuple(contents.datasets),
+        histograms=tuple(contents.histograms),
+        snapshots=contents.snapshots,
+        models=tuple(contents.models),
+        damage=tuple(flaw for one in scans for flaw in one.flaws),
+        start=start,
+        end=verdict.end,
+        folder=folder,
+        points=points,
+    )
+
+
+def _moment(at: float | None) -> datetime | None:
+    return datetime.fromtimestamp(at, timezone.utc) if at else None
+
+
+def _timed_events(path: Path) -> Iterator[tuple[float, Event]]:
+    latest = 0.0
+    with Reader(path) as reader:
+        for _, _, event in reader.events():
+            latest = max(latest, getattr(event, "at", 0.0))
+            yield latest, event
