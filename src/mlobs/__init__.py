@@ -1,1 +1,70 @@
-"""mlobs."""
+"""Observability for machine learning: one call reaches every tracker, and nothing is lost.
+
+Public names are loaded when they are first used, so `import mlobs` costs a training script nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlobs import backends as backends
+    from mlobs.api import start_run as start_run
+    from mlobs.api import track as track
+    from mlobs.current import current_run as current_run
+    from mlobs.current import log_artifact as log_artifact
+    from mlobs.current import log_artifacts as log_artifacts
+    from mlobs.current import log_dict as log_dict
+    from mlobs.current import log_metric as log_metric
+    from mlobs.current import log_metrics as log_metrics
+    from mlobs.current import log_param as log_param
+    from mlobs.current import log_params as log_params
+    from mlobs.current import log_text as log_text
+    from mlobs.current import set_tag as set_tag
+    from mlobs.current import set_tags as set_tags
+    from mlobs.errors import DeliveryError as DeliveryError
+    from mlobs.errors import MissingPackage as MissingPackage
+    from mlobs.errors import MlobsError as MlobsError
+    from mlobs.errors import StoreError as StoreError
+    from mlobs.errors import Unauthorized as Unauthorized
+    from mlobs.errors import Unavailable as Unavailable
+    from mlobs.errors import UsageError as UsageError
+    from mlobs.read.frames import metrics as metrics
+    from mlobs.read.frames import runs as runs
+    from mlobs.read.record import load_run as load_run
+    from mlobs.run import Run as Run
+    from mlobs.tracker import Tracker as Tracker
+    from mlobs.version import __version__ as __version__
+
+_EXPORTS = {
+    "mlobs.api": ["start_run", "track"],
+    "mlobs.current": [
+        "current_run", "log_artifact", "log_artifacts", "log_dict", "log_metric", "log_metrics",
+        "log_param", "log_params", "log_text", "set_tag", "set_tags",
+    ],
+    "mlobs.errors": [
+        "DeliveryError", "MissingPackage", "MlobsError", "StoreError", "Unauthorized", "Unavailable", "UsageError",
+    ],
+    "mlobs.read.frames": ["metrics", "runs"],
+    "mlobs.read.record": ["load_run"],
+    "mlobs.run": ["Run"],
+    "mlobs.tracker": ["Tracker"],
+    "mlobs.version": ["__version__"],
+}  # fmt: skip
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted([*_HOME, "backends"])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "backends":
+        return importlib.import_module("mlobs.backends")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -33,12 +33,26 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
+        """The run's id."""
         return self.path.name
+
+    @property
+    def store(self) -> Path:
+        """The store's folder."""
+        return self.path.parent.parent
 
     @property
     def delivery(self) -> Path:
         """The folder of the delivery state."""
         return self.path / "delivery"
+
+    def journal(self, writer: str) -> Path:
+        """The file of one writer."""
+        return self.path / f"{writer}{JOURNAL_SUFFIX}"
+
+    def sibling(self, run_id: str) -> RunFolder:
+        """Another run of the same store, which may not exist."""
+        return RunFolder(self.path.parent / run_id)
 
     def journals(self) -> list[Path]:
         """The files of all writers so far, in no particular order."""

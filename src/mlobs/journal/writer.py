@@ -9,9 +9,11 @@ import secrets
 import time
 import weakref
 from pathlib import Path
+from typing import TypeAlias
 
 from mlobs.errors import StoreError
 from mlobs.events import Event
+from mlobs.journal.blobs import blob_path, keep_bytes, keep_file
 from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import FORMAT, PREFIXES, Header, crc32, encode, frame
 from mlobs.journal.process import this_process
@@ -35,7 +37,7 @@ class Writer:
     """
 
     def __init__(self, folder: Path, run_id: str, *, is_opener: bool = False, mapped: bool | None = None) -> None:
-        self._folder, self._run_id, self._mapped = folder, run_id, mapped
+        self.folder, self._run_id, self._mapped = folder, run_id, mapped
         self.is_opener = is_opener
         self.is_closed = False
         self._open()
@@ -54,9 +56,25 @@ class Writer:
         except OSError as error:
             raise _refusal(error, self.path) from error
 
-    def next_blob(self) -> int:
-        """Reserve the ordinal of this writer's next blob."""
-        return next(self._blobs)
+    def keep_bytes(self, content: bytes) -> int:
+        """Keep a payload beside the journal, and return its ordinal for the event that names it.
+
+        Raises:
+            StoreError: there is no room for it.
+        """
+        ordinal = next(self._blobs)
+        keep_bytes(blob_path(self.folder, self.id, ordinal), content)
+        return ordinal
+
+    def keep_file(self, source: Path) -> tuple[int, int]:
+        """Keep a copy of a file as it is now, and return its ordinal and its size in bytes.
+
+        Raises:
+            StoreError: there is no room for it.
+            OSError: the file cannot be read.
+        """
+        ordinal = next(self._blobs)
+        return ordinal, keep_file(blob_path(self.folder, self.id, ordinal), source)
 
     def end(self) -> int:
         """Offset behind the last event; every event so far lies before it."""
@@ -75,7 +93,7 @@ class Writer:
         process = this_process()
         host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
         self.id = f"{host}-{process.pid}-{secrets.token_hex(4)}"
-        self.path = self._folder / f"{self.id}{JOURNAL_SUFFIX}"
+        self.path = self.folder / f"{self.id}{JOURNAL_SUFFIX}"
         self._blobs = itertools.count()
         self._file: JournalFile = open_file(self.path, mapped=self._mapped)
         header = Header(FORMAT, self._run_id, self.id, process, time.time(), self.is_opener)
@@ -91,6 +109,35 @@ class Writer:
     def _append_in_child(self, record: bytes) -> None:
         self._open()
         self._append(record)
+
+
+class NullWriter:
+    """A writer that keeps nothing and touches no disk: for `mode="disabled"`."""
+
+    id = ""
+
+    def append(self, event: Event) -> None:
+        """Forget the event."""
+
+    def keep_bytes(self, content: bytes) -> int:
+        """Forget the payload."""
+        del content
+        return 0
+
+    def keep_file(self, source: Path) -> tuple[int, int]:
+        """Look at nothing, copy nothing."""
+        del source
+        return 0, 0
+
+    def end(self) -> int:
+        """Nothing was recorded."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+AnyWriter: TypeAlias = Writer | NullWriter
 
 
 def _refuse_closed(record: bytes) -> None:

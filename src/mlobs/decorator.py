@@ -1,0 +1,166 @@
+"""The `@track` decorator: a call of a train function becomes a run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from mlobs import current
+from mlobs.run import Run
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+LogReturn: TypeAlias = Literal["metrics"] | None
+_SKIPPED = ("self", "cls")
+
+
+def tracked(function: Function, start: Callable[[str], Run], *, name: str | None, log_return: LogReturn) -> Function:
+    """Wrap a function so that each call is a run; `start` opens it when there is no current run."""
+    call = _Call(function, start, name or getattr(function, "__name__", "run"), log_return)
+    if inspect.isasyncgenfunction(function):
+        wrapper = call.async_generator()
+    elif inspect.iscoroutinefunction(function):
+        wrapper = call.coroutine()
+    elif inspect.isgeneratorfunction(function):
+        wrapper = call.generator()
+    else:
+        wrapper = call.plain()
+    return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+class _Call:
+    """What the four kinds of function share: the run's opening, its arguments and its result."""
+
+    def __init__(self, function: Callable[..., Any], start: Callable[[str], Run], name: str, log_return: LogReturn) -> None:
+        self._function, self._start, self._name, self._log_return = function, start, name, log_return
+        self._signature = inspect.signature(function)
+        self._takes_run = "run" in self._signature.parameters
+
+    def plain(self) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            run, args, kwargs = self._open(args, kwargs)
+            with run:
+                return self._keep_result(run, self._function(*args, **kwargs))
+
+        return wrapper
+
+    def coroutine(self) -> Callable[..., Any]:
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            run, args, kwargs = self._open(args, kwargs)
+            with run:
+                return self._keep_result(run, await self._function(*args, **kwargs))
+
+        return wrapper
+
+    def generator(self) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            run, args, kwargs = self._open(args, kwargs)
+            with run, _left(run):
+                return self._keep_result(run, (yield from _resumed(self._function(*args, **kwargs), run)))
+
+        return wrapper
+
+    def async_generator(self) -> Callable[..., Any]:
+        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            run, args, kwargs = self._open(args, kwargs)
+            with run, _left(run):
+                inner = self._function(*args, **kwargs)
+                step, value = inner.__anext__, ()
+                while True:
+                    try:
+                        with _current(run):
+                            item = await step(*value)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        sent = yield item
+                        step, value = inner.asend, (sent,)
+                    except GeneratorExit:
+                        with _current(run):
+                            await inner.aclose()
+                        raise
+                    except BaseException as error:
+                        step, value = inner.athrow, (error,)
+
+        return wrapper
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, tuple[Any, ...], dict[str, Any]]:
+        """Open the run with the call's arguments as params, and put it where the function takes it."""
+        bound = self._signature.bind_partial(*args, **kwargs)  # what is missing, the call itself complains of
+        given = bound.arguments.get("run")
+        outer = given if isinstance(given, Run) else current.current_run()
+        run = outer.child(self._name) if outer is not None else self._start(self._name)
+        complete = self._signature.bind_partial(*args, **kwargs)
+        complete.apply_defaults()
+        params = self._params(complete.arguments)
+        if params:
+            run.log_params(params)
+        if self._takes_run:
+            bound.arguments["run"] = run
+        return run, bound.args, bound.kwargs
+
+    def _params(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = {}
+        for name, value in arguments.items():
+            kind = self._signature.parameters[name].kind
+            if name == "run" or name in _SKIPPED:
+                continue
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                params.update(value)
+            elif kind is not inspect.Parameter.VAR_POSITIONAL or value:
+                params[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
+        return params
+
+    def _keep_result(self, run: Run, result: Any) -> Any:
+        """Record a mapping of numbers as final metrics, and give the result back as it is."""
+        if self._log_return == "metrics" and isinstance(result, Mapping) and result:
+            if all(isinstance(key, str) and _is_number(value) for key, value in result.items()):
+                run.log_final(result)
+        return result
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, numbers.Real) or (callable(getattr(value, "item", None)) and getattr(value, "size", 1) == 1)
+
+
+@contextmanager
+def _current(run: Run) -> Iterator[None]:
+    """Make the run current for one resumption of a generator."""
+    earlier = current.enter(run)
+    try:
+        yield
+    finally:
+        current.leave(run, earlier)
+
+
+@contextmanager
+def _left(run: Run) -> Iterator[None]:
+    """Outside of its resumptions a generator's run is not current."""
+    run.leave()
+    yield
+
+
+def _resumed(inner: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
+    """Delegate to a generator, with the run current whenever its own code runs."""
+    resume: Callable[..., Any] = inner.send
+    value: Any = None
+    while True:
+        try:
+            with _current(run):
+                item = resume(value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            value = yield item
+            resume = inner.send
+        except GeneratorExit:
+            with _current(run):
+                inner.close()
+            raise
+        except BaseException as error:
+            resume, value = inner.throw, error

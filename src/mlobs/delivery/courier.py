@@ -1,0 +1,148 @@
+"""One backend's way from journal to vendor, a step at a time. Its host owns the thread and the sleep."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from mlobs.backend import Backend, Receipt
+from mlobs.delivery.feed import Draft, Feed
+from mlobs.delivery.lane import Lane, describe
+from mlobs.delivery.state import LaneChanged, Settled, States, StateWriter
+from mlobs.journal.store import RunFolder
+
+Step: TypeAlias = Literal["sent", "more", "idle", "waiting"]
+
+PARENT_WAIT_S = 60.0  # a parent run elsewhere gets this long to be known to the backend
+
+
+class Courier:
+    """Delivers runs to one backend: draft, deliver, settle, in this order, one batch a step.
+
+    Args:
+        backend: used from one thread only.
+        sender_id: names this sender's files of the delivery state.
+        clock: Unix seconds. jitter: a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        sender_id: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.backend = backend
+        self.lane = Lane(backend.capabilities.max_events)
+        self._sender_id, self._clock, self._jitter = sender_id, clock, jitter
+        self._feeds: dict[str, Feed] = {}
+        self._writers: dict[str, StateWriter] = {}
+        self._since: dict[str, float] = {}
+        self._told: tuple[str, str] = ("delivering", "")
+
+    def add(self, folder: RunFolder) -> None:
+        """Deliver this run too, from where its delivery state says. Repeating it does nothing."""
+        if folder.run_id not in self._feeds:
+            feed = Feed(folder, self.backend.name, self.backend.capabilities)
+            self._writers[folder.run_id] = StateWriter(folder.delivery, self._sender_id)
+            self._since[folder.run_id] = self._clock()
+            self._feeds[folder.run_id] = feed
+            if feed.state.lane is not None and feed.state.lane.state != "delivering":
+                self._write_state(folder.run_id)  # what an earlier sender's lane suffered is over
+
+    def step(self, *, with_complete: bool = False) -> Step:
+        """Send one batch of the first run that has something to send.
+
+        "sent": that was all there was to be had; "more": the batch was full, go on at once;
+        "idle": nothing to send; "waiting": the lane may not send yet. `with_complete` also looks
+        again at runs whose end was delivered, for what other writers added since.
+        """
+        if not self.lane.is_ready(self._clock()):
+            return "waiting"
+        for run_id, feed in list(self._feeds.items()):
+            if feed.is_complete and not with_complete:
+                continue
+            draft = feed.draft(self.lane.limit)
+            if draft is None or self._waits_for_parent(feed):
+                continue
+            self._feeds[run_id] = self._feeds.pop(run_id)  # to the end: a busy run must not starve the others
+            return self._deliver(feed, draft)
+        return "idle"
+
+    def wait_s(self) -> float:
+        """Seconds until the lane may send again, 0 if it may now."""
+        return max(0.0, self.lane.resume_at - self._clock())
+
+    def close(self) -> None:
+        """Release the backend and the state files."""
+        for writer in self._writers.values():
+            writer.close()
+        self.backend.close()
+
+    def _deliver(self, feed: Feed, draft: Draft) -> Step:
+        receipt: Receipt | None = None
+        if draft.entries:
+            try:
+                receipt = self.backend.deliver(feed.batch(draft, self._parent_ref(feed)))
+            except Exception as error:
+                return self._failed(feed, draft, error)
+        is_full = draft.events >= self.lane.limit or self._is_at_value_limit(draft)
+        self._settle(feed, draft, feed.settled(draft, receipt, self._clock()))
+        self.lane.succeeded()
+        self._tell(feed)
+        return "more" if is_full else "sent"
+
+    def _failed(self, feed: Feed, draft: Draft, error: Exception) -> Step:
+        verdict = self.lane.failed(error, draft.events, self._clock(), self._jitter())
+        self._tell(feed)
+        if verdict == "park":
+            refused = Receipt(
+                ref=feed.state.ref or "", rejected={entry.key: describe(error) for entry in draft.entries[:1]}
+            )
+            record = feed.settled(draft, refused, self._clock())
+            self._settle(feed, draft, record)
+        return "waiting" if verdict == "retry" else "more"
+
+    def _settle(self, feed: Feed, draft: Draft, record: Settled) -> None:
+        self._writers[feed.folder.run_id].append(record)
+        feed.accept(record, draft)
+
+    def _tell(self, feed: Feed) -> None:
+        """Write down that the lane's state changed, once per change, for every run that waits for it."""
+        told = (self.lane.state, self.lane.reason)
+        if told != self._told:
+            self._told = told
+            for run_id, other in self._feeds.items():
+                if other is feed or not other.is_complete:
+                    self._write_state(run_id)
+
+    def _write_state(self, run_id: str) -> None:
+        lane = self.lane
+        record = LaneChanged(self._clock(), self.backend.name, lane.state, lane.reason, lane.resume_at or None)
+        self._writers[run_id].append(record)
+
+    def _is_at_value_limit(self, draft: Draft) -> bool:
+        most = self.backend.capabilities.max_values
+        return most is not None and draft.events > 0 and _values(draft) >= most // 2
+
+    def _parent_ref(self, feed: Feed) -> str | None:
+        parent = feed.run.parent_run_id if feed.run else None
+        if parent is None:
+            return None
+        if parent in self._feeds:
+            return self._feeds[parent].state.ref
+        return States(feed.folder.sibling(parent).delivery).refresh().of(self.backend.name).ref
+
+    def _waits_for_parent(self, feed: Feed) -> bool:
+        if feed.state.ref is not None or feed.run is None or feed.run.parent_run_id is None:
+            return False
+        if not feed.folder.sibling(feed.run.parent_run_id).path.exists() or self._parent_ref(feed) is not None:
+            return False
+        return self._clock() - self._since[feed.folder.run_id] < PARENT_WAIT_S
+
+
+def _values(draft: Draft) -> int:
+    return sum(len(getattr(entry.event, "values", ())) for entry in draft.entries)

@@ -1,0 +1,191 @@
+"""The events of one run that one backend has not answered for yet, batch by batch."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from mlobs.backend import Batch, Capabilities, Entry, Receipt
+from mlobs.delivery.lowering import Memory, lower
+from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
+from mlobs.events import Artifact, Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
+from mlobs.journal.blobs import blob_path
+from mlobs.journal.format import decode_event, is_metrics
+from mlobs.journal.reader import Reader
+from mlobs.journal.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The next events of one writer, as the backend takes them; `until` is where they end.
+
+    `outcomes` holds (outcome, reason, kind) of those that were lowered or skipped, by key.
+    """
+
+    writer: str
+    until: int
+    events: int
+    entries: tuple[Entry, ...]
+    outcomes: Mapping[str, tuple[Outcome, str, str]]
+
+
+class Feed:
+    """Drafts batches for one (run, backend), in each writer's order, the run's end last."""
+
+    def __init__(self, folder: RunFolder, backend: str, capabilities: Capabilities) -> None:
+        self.folder = folder
+        self.backend = backend
+        self.state: BackendState = States(folder.delivery).refresh().of(backend)
+        self.run: RunStarted | None = None
+        self.is_complete = False
+        self._opener = ""
+        self._capabilities = capabilities
+        self._memory: Memory | None = None
+
+    def draft(self, limit: int) -> Draft | None:
+        """The next batch of at most `limit` events, or None if there is nothing to send now."""
+        if self.run is None and not self._find_start():
+            return None
+        for with_end in (False, True):
+            for writer in self._writers():
+                draft = self._draft_of(writer, limit, with_end=with_end)
+                if draft is not None:
+                    return draft
+        return None
+
+    def batch(self, draft: Draft, parent_ref: str | None) -> Batch:
+        """Address a draft."""
+        assert self.run is not None
+        return Batch(
+            run=self.run,
+            entries=draft.entries,
+            open_blob=self._open_blob,
+            ref=self.state.ref,
+            parent_ref=parent_ref,
+        )
+
+    def settled(self, draft: Draft, receipt: Receipt | None, at: float) -> Settled:
+        """The record that this draft was answered for; None: nothing of it needed to be sent."""
+        outcomes = dict(draft.outcomes)
+        if receipt is not None:
+            kinds = {entry.key: kind_of(entry.event) for entry in draft.entries}
+            for outcome, reasons in (("lowered", receipt.lowered), ("rejected", receipt.rejected)):
+                for key, reason in reasons.items():
+                    outcomes[root_key(key)] = (outcome, reason, kinds.get(key, ""))  # type: ignore[assignment]
+        return Settled(
+            at=at,
+            backend=self.backend,
+            serial=self.state.serial + 1,
+            writer=draft.writer,
+            until=draft.until,
+            events=draft.events,
+            ref=receipt.ref if receipt is not None else self.state.ref,
+            url=receipt.url if receipt is not None else None,
+            notes=_notes(outcomes),
+        )
+
+    def accept(self, record: Settled, draft: Draft) -> None:
+        """Go on behind a draft, once its record is on the disk."""
+        self.state.merge(record)
+        if any(isinstance(entry.event, RunFinished) for entry in draft.entries):
+            self.is_complete = True
+
+    def _writers(self) -> list[str]:
+        """All writers so far, the opener first: a vendor's run begins with its start."""
+        return sorted((path.stem for path in self.folder.journals()), key=lambda name: (name != self._opener, name))
+
+    def _find_start(self) -> bool:
+        for writer in self._writers():
+            for _, _, event in self._events(writer, 0):
+                if isinstance(event, RunStarted):
+                    self.run, self._opener = event, writer
+                    return True
+                break
+        return False
+
+    def _draft_of(self, writer: str, limit: int, *, with_end: bool) -> Draft | None:
+        memory = self._recalled()
+        most_values = self._capabilities.max_values
+        entries: list[Entry] = []
+        outcomes: dict[str, tuple[Outcome, str, str]] = {}
+        cursor = until = self.state.cursors.get(writer, 0)
+        events = values = 0
+        for offset, end, event in self._events(writer, cursor):
+            values += _values_in(event)
+            is_full = most_values is not None and values > most_values and events > 0
+            if is_full or (isinstance(event, RunFinished) and not with_end):
+                break
+            key = f"{writer}:{offset}"
+            lowering = lower(event, self._capabilities, memory)
+            entries += [Entry(derived_key(key, part), one) for part, one in enumerate(lowering.events)]
+            if lowering.outcome != "native":
+                outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))
+            until, events = end, events + 1
+            if events >= limit:
+                break
+        return Draft(writer, until, events, tuple(entries), outcomes) if events else None
+
+    def _recalled(self) -> Memory:
+        """What lowering must know of the events that were settled before this feed began."""
+        if self._memory is None:
+            self._memory = Memory()
+            for writer, cursor in self.state.cursors.items():
+                self._recall(writer, cursor, self._memory)
+        return self._memory
+
+    def _recall(self, writer: str, cursor: int, memory: Memory) -> None:
+        path = self.folder.journal(writer)
+        if not path.exists():
+            return
+        with Reader(path) as reader:
+            for start, _, body in reader.bodies():
+                if start >= cursor:
+                    return
+                if start and not is_metrics(body):
+                    lower(decode_event(body), self._capabilities, memory)
+
+    def _events(self, writer: str, offset: int) -> Iterator[tuple[int, int, Event]]:
+        with Reader(self.folder.journal(writer)) as reader:
+            yield from reader.events(offset)
+
+    def _open_blob(self, entry: Entry) -> BinaryIO:
+        event = entry.event
+        assert isinstance(event, Artifact)
+        if event.blob is None:
+            return io.BytesIO(event.data or b"")
+        writer = entry.key.rpartition(":")[0]
+        return blob_path(self.folder.path, writer, event.blob).open("rb")
+
+
+_VALUED = (Metrics, Params, Tags)
+
+
+def derived_key(key: str, part: int) -> str:
+    """The key of the part-th event that lowering made of one; the first keeps the event's own."""
+    return key if part == 0 else f"{key}/{part}"
+
+
+def root_key(key: str) -> str:
+    """The key of the recorded event that an entry's key derives from."""
+    return key.partition("/")[0]
+
+
+def _values_in(event: Event) -> int:
+    return len(event.values) if type(event) in _VALUED else 0
+
+
+def _notes(outcomes: Mapping[str, tuple[Outcome, str, str]]) -> tuple[Note, ...]:
+    """Group what did not arrive as it was by reason; a rejected event keeps a note of its own."""
+    counts: Counter[tuple[Outcome, str, str, str]] = Counter()
+    first: dict[tuple[Outcome, str, str, str], str] = {}
+    for key, (outcome, reason, kind) in outcomes.items():
+        group = (outcome, reason, kind, key if outcome == "rejected" else "")
+        counts[group] += 1
+        first.setdefault(group, key)
+    return tuple(
+        Note(outcome=group[0], reason=group[1], kind=group[2], key=first[group], count=count)
+        for group, count in counts.items()
+    )

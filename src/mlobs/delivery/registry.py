@@ -1,0 +1,172 @@
+"""Backends by name, as objects, and as the plain data that travels to the sender."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mlobs.backend import Backend, Capabilities
+from mlobs.errors import MissingPackage, UsageError
+from mlobs.events import BackendSpec
+
+ENTRY_POINT_GROUP = "mlobs.backends"
+BUILT_IN = {  # named here too, so that the usual names cost no scan of all installed packages
+    "mlflow": "mlobs.backends.mlflow:MLflow",
+    "tensorboard": "mlobs.backends.tensorboard:TensorBoard",
+}
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def resolve(
+    backends: Iterable[str | Backend], options: Mapping[str, Mapping[str, Any]], *, travels: bool = True
+) -> tuple[Backend, ...]:
+    """Make the backends that were named, and check those that were given as objects.
+
+    `options` holds the parameters of a name (its `type` may say which class it is). `travels`:
+    they are rebuilt in the sender's process, so their type must be importable there.
+
+    Raises:
+        UsageError: an unknown name or parameter, something that is no backend, two of one name.
+    """
+    if isinstance(backends, str) or not isinstance(backends, Iterable):
+        raise UsageError(f"backends is {backends!r}; expected a list, such as [{backends!r}]")
+    found = tuple(_named(one, options) if isinstance(one, str) else _checked(one) for one in backends)
+    names = [backend.name for backend in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two backends are named {name!r}; give one of them another name=")
+    if travels:
+        for backend in found:
+            _check_importable(type(backend))
+            spec_of(backend)
+    return found
+
+
+def spec_of(backend: Backend) -> BackendSpec:
+    """Describe a backend as data, secrets included: for the pipe, never for the disk.
+
+    Raises:
+        UsageError: a parameter is an object that cannot be written down.
+    """
+    cls = type(backend)
+    params = {field.name: getattr(backend, field.name) for field in _init_fields(cls)}
+    for name, value in params.items():
+        try:
+            msgspec.msgpack.encode(value)
+        except (TypeError, OverflowError, ValueError) as error:
+            raise UsageError(
+                f"backend {backend.name!r}: {name}={value!r} cannot travel to the sender; "
+                "give a string, a number or a list of them, or set delivery='thread'"
+            ) from error
+    return BackendSpec(backend.name, f"{cls.__module__}:{cls.__qualname__}", params)
+
+
+def public_spec(spec: BackendSpec) -> BackendSpec:
+    """The spec as it may be written to disk: no secret fields, no user and password in URLs."""
+    secret = {field.name for field in _init_fields(_load(spec.type)) if field.metadata.get("secret")}
+    params = {
+        name: _USERINFO.sub("", value) if isinstance(value, str) else value
+        for name, value in spec.params.items()
+        if name not in secret
+    }
+    return msgspec.structs.replace(spec, params=params)
+
+
+def build(spec: BackendSpec, options: Mapping[str, Mapping[str, Any]] | None = None) -> Backend:
+    """Make a backend from its spec; `options` of its name fill in what the spec must not hold.
+
+    Raises:
+        UsageError: the type cannot be imported here, or does not take these parameters.
+    """
+    cls = _load(spec.type)
+    known = {field.name for field in _init_fields(cls)}
+    more = {name: value for name, value in (options or {}).get(spec.name, {}).items() if name in known}
+    return _construct(cls, spec.name, {**spec.params, **more})
+
+
+def missing_package(backend: Backend) -> MissingPackage | None:
+    """Say what to install if the vendor's package is absent; imports nothing."""
+    package, extra = getattr(backend, "package", None), getattr(backend, "extra", None)
+    if package and extra and importlib.util.find_spec(package) is None:
+        return MissingPackage(package, extra)
+    return None
+
+
+def known_names() -> list[str]:
+    """Every name that `resolve` takes here."""
+    return sorted({*BUILT_IN, *_entry_points()})
+
+
+def _named(name: str, options: Mapping[str, Mapping[str, Any]]) -> Backend:
+    params = dict(options.get(name, {}))
+    kind = params.pop("type", name)
+    path = kind if ":" in kind else BUILT_IN.get(kind) or _entry_points().get(kind)
+    if path is None:
+        raise UsageError(f"backend {name!r} is not known; known are {', '.join(known_names())}")
+    if kind != name:
+        params.setdefault("name", name)
+    return _checked(_construct(_load(path), name, params))
+
+
+def _construct(cls: type, name: str, params: Mapping[str, Any]) -> Backend:
+    known = [field.name for field in _init_fields(cls)]
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise UsageError(f"backend {name!r} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+    backend: Backend = cls(**params)
+    return backend
+
+
+def _checked(backend: Any) -> Backend:
+    cls = type(backend)
+    problem = None
+    if isinstance(backend, type):
+        problem = f"it is a class - call it: {backend.__name__}()"
+    elif not dataclasses.is_dataclass(cls):
+        problem = "its class is not a dataclass - decorate it with @dataclass"
+    elif not callable(getattr(cls, "deliver", None)):
+        problem = "it has no method deliver(batch)"
+    elif not callable(getattr(cls, "close", None)):
+        problem = "it has no method close()"
+    elif not isinstance(getattr(backend, "name", None), str) or not backend.name:
+        problem = "its name is not a string"
+    elif not isinstance(getattr(backend, "capabilities", None), Capabilities):
+        problem = "its capabilities are not a mlobs.backend.Capabilities"
+    if problem:
+        raise UsageError(f"{backend!r} is no backend: {problem}")
+    return backend  # type: ignore[no-any-return]
+
+
+def _check_importable(cls: type) -> None:
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+        raise UsageError(
+            f"backend {cls.__qualname__} is defined in {cls.__module__}, where the sender cannot import it; "
+            "move it to a module, or set delivery='thread'"
+        )
+
+
+def _init_fields(cls: type) -> Sequence[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(cls) if field.init]
+
+
+def _load(path: str) -> type:
+    module, _, name = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"backend type {path!r} cannot be imported here: {error}") from error
+    return found  # type: ignore[return-value]
+
+
+def _entry_points() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,102 @@
+"""What each backend has of a run, and what it has not: counts, reasons, and the vendor's reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlobs.delivery.state import BackendState, States
+from mlobs.events import BackendSpec, RunStarted
+from mlobs.journal.reader import Reader
+from mlobs.journal.store import RunFolder
+
+
+COUNTS = ("delivered", "lowered", "skipped", "rejected", "pending")
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """One backend's share of a run, in events. Every event is in exactly one of the five counts.
+
+    `reasons` says why events were lowered, skipped or rejected; `state` and `trouble` what the
+    lane is doing; `ref` and `url` are the vendor's, None while they are not known.
+    """
+
+    backend: str
+    delivered: int = 0
+    lowered: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    pending: int = 0
+    state: str = ""
+    trouble: str = ""
+    ref: str | None = None
+    url: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is pending."""
+        return self.pending == 0
+
+    def __str__(self) -> str:
+        counts = [
+            f"{count:,} {word}"
+            for word in COUNTS
+            if (count := getattr(self, word)) or word == "delivered"
+        ]
+        trouble = f" ({self.trouble})" if self.trouble and self.pending else ""
+        return f"{self.backend}: {', '.join(counts)}{trouble}"
+
+
+def report(folder: RunFolder) -> dict[str, BackendReport]:
+    """Report on every backend that the run named or that was sent something; by its name."""
+    states = States(folder.delivery).refresh()
+    names = [spec.name for spec in _named(folder)]
+    names += [name for name in states.by_backend if name not in names]
+    return {name: _report(folder, name, states.of(name)) for name in names}
+
+
+def pending_events(folder: RunFolder, state: BackendState) -> int:
+    """Count the events that the backend has not answered for; reads only what lies behind its cursors."""
+    pending = 0
+    for path in folder.journals():
+        with Reader(path) as reader:
+            cursor = state.cursors.get(path.stem, 0)
+            pending += sum(1 for start, _, _ in reader.bodies(cursor) if start)
+    return pending
+
+
+def _report(folder: RunFolder, name: str, state: BackendState) -> BackendReport:
+    return BackendReport(
+        backend=name,
+        delivered=state.counts["delivered"],
+        lowered=state.counts["lowered"],
+        skipped=state.counts["skipped"],
+        rejected=state.counts["rejected"],
+        pending=pending_events(folder, state),
+        state=state.lane.state if state.lane else "",
+        trouble=state.lane.reason if state.lane else "",
+        ref=state.ref,
+        url=state.url,
+        reasons=tuple(_reason(outcome, reason, note.count) for (outcome, reason), note in state.notes.items()),
+    )
+
+
+def _reason(outcome: str, reason: str, count: int) -> str:
+    return f"{outcome}: {reason}" if count == 1 else f"{outcome}: {reason} ({count:,} times)"
+
+
+def _named(folder: RunFolder) -> tuple[BackendSpec, ...]:
+    start = started(folder)
+    return start.backends if start else ()
+
+
+def started(folder: RunFolder) -> RunStarted | None:
+    """The event that began the run, None if it is not (yet) there."""
+    for path in sorted(folder.journals()):
+        with Reader(path) as reader:
+            for _, _, event in reader.events():
+                if isinstance(event, RunStarted):
+                    return event
+                break
+    return None

@@ -1,0 +1,161 @@
+"""What each backend has of a run: append-only files, one per sender, merged when read.
+
+A cursor and the vendor's reference change in one record, so that a sender that dies between two
+batches leaves both as they were. `serial` counts the records of a (run, backend) across senders:
+the highest holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from mlobs.journal.files import JournalFile, open_file
+from mlobs.journal.format import encode, frame
+from mlobs.journal.reader import Reader
+
+Outcome: TypeAlias = Literal["delivered", "lowered", "skipped", "rejected"]
+LaneState: TypeAlias = Literal["delivering", "backing off", "paused", "hung", "stopped"]
+
+STATE_SUFFIX = ".state"
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """Why `count` events did not arrive as they were; `key` is the first, and a rejected one's own."""
+
+    outcome: Outcome
+    reason: str
+    kind: str
+    key: str
+    count: int = 1
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
+    """The backend has answered for `events` events of a writer, up to offset `until`."""
+
+    at: float
+    backend: str
+    serial: int
+    writer: str
+    until: int
+    events: int
+    ref: str | None
+    url: str | None = None
+    notes: tuple[Note, ...] = ()
+
+
+class LaneChanged(msgspec.Struct, frozen=True, array_like=True, tag="lane"):
+    """The lane is in another state now; `until` is when it tries again (Unix seconds), if it does."""
+
+    at: float
+    backend: str
+    state: LaneState
+    reason: str = ""
+    until: float | None = None
+
+
+_decode = msgspec.msgpack.Decoder(Settled | LaneChanged).decode
+
+
+@dataclass
+class BackendState:
+    """All that is known of one backend's share of one run."""
+
+    serial: int = 0
+    ref: str | None = None
+    url: str | None = None
+    cursors: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+    rejected: list[Note] = field(default_factory=list)
+    lane: LaneChanged | None = None
+
+    def merge(self, record: Settled | LaneChanged) -> None:
+        """Take one more record in; files of several senders may come in any order."""
+        if isinstance(record, LaneChanged):
+            if self.lane is None or record.at >= self.lane.at:
+                self.lane = record
+            return
+        if record.serial > self.serial:
+            self.serial, self.ref = record.serial, record.ref
+            self.url = record.url or self.url
+        self.cursors[record.writer] = max(record.until, self.cursors.get(record.writer, 0))
+        noted = 0
+        for note in record.notes:
+            noted += note.count
+            self._merge_note(note)
+        self.counts["delivered"] += record.events - noted
+
+    def _merge_note(self, note: Note) -> None:
+        self.counts[note.outcome] += note.count
+        if note.outcome == "rejected":
+            self.rejected.append(note)
+        earlier = self.notes.get((note.outcome, note.reason))
+        if earlier is not None:
+            note = msgspec.structs.replace(earlier, count=earlier.count + note.count)
+        self.notes[note.outcome, note.reason] = note
+
+
+class States:
+    """The delivery state of one run by backend, kept up to date by `refresh`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[str, int] = {}
+        self.by_backend: dict[str, BackendState] = {}
+
+    def of(self, backend: str) -> BackendState:
+        """The state of one backend, empty if nothing is known of it."""
+        return self.by_backend.setdefault(backend, BackendState())
+
+    def refresh(self) -> States:
+        """Read what the senders have written since the last time."""
+        try:
+            names = sorted(entry for entry in os.listdir(self._folder) if entry.endswith(STATE_SUFFIX))
+        except FileNotFoundError:
+            return self  # nothing was delivered yet
+        for name in names:
+            self._read(name)
+        return self
+
+    def _read(self, name: str) -> None:
+        path = self._folder / name
+        offset = self._offsets.get(name, 0)
+        if path.stat().st_size <= offset:
+            return
+        with Reader(path) as reader:
+            for _, end, body in reader.bodies(offset):
+                offset = end
+                record = _decode(body)
+                self.of(record.backend).merge(record)
+        self._offsets[name] = offset
+
+
+class StateWriter:
+    """One sender's file of the delivery state of one run; made at the first record."""
+
+    def __init__(self, folder: Path, sender_id: str) -> None:
+        self._path = folder / f"{sender_id}{STATE_SUFFIX}"
+        self._file: JournalFile | None = None
+
+    def append(self, record: Settled | LaneChanged) -> None:
+        """Keep the record; it is on the disk (not yet fsynced) when this returns.
+
+        Raises:
+            OSError: there is no room; the caller repeats the batch, which backends store once.
+        """
+        if self._file is None:
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = open_file(self._path, mapped=False)
+        self._file.append(frame(encode(record)))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,119 @@
+"""How a program ends, noticed where it can be: exit hooks, uncaught exceptions, signals."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from mlobs.events import Status
+from mlobs.program import program
+
+_SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT is Python's KeyboardInterrupt already
+_earlier: dict[int, Any] = {}
+_is_watching = False
+
+
+def watch() -> None:
+    """Notice from now on how this process ends. Earlier hooks and handlers still run."""
+    global _is_watching  # noqa: PLW0603 - hooks of the process are installed once
+    if not _is_watching:
+        _is_watching = True
+        atexit.register(_at_exit)
+        _chain_excepthook()
+        _chain_sys_exit()
+        _watch_multiprocessing_child()
+    if threading.current_thread() is threading.main_thread():
+        _chain_signals()
+
+
+def ending(error: BaseException | None) -> tuple[Status, str, str | None]:
+    """Status, reason and traceback of a run that ended by this exception, or by none."""
+    noted = program().signal
+    match error:
+        case None | GeneratorExit():
+            return "FINISHED", "", None
+        case SystemExit() if noted:
+            return "KILLED", noted, None
+        case SystemExit(code=None | 0):
+            return "FINISHED", "", None
+        case SystemExit():
+            return "FAILED", f"sys.exit({error.code!r})", None
+        case KeyboardInterrupt():
+            return "KILLED", noted or "SIGINT", None
+        case Exception():
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            return "FAILED", _in_one_line(error), text
+        case _:  # asyncio.CancelledError and its like: stopped from outside, nothing broke
+            return "KILLED", _in_one_line(error), None
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+
+
+def _at_exit() -> None:
+    program().exit()
+
+
+def _chain_excepthook() -> None:
+    earlier = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        status, reason, text = ending(error)
+        program().end_all(status, reason, traceback=text)
+        earlier(kind, error, trace)
+
+    sys.excepthook = excepthook
+
+
+def _chain_sys_exit() -> None:
+    """Learn the exit code: nothing else tells it to a program that never catches SystemExit."""
+    earlier = sys.exit
+
+    def noting_exit(status: Any = None, /) -> NoReturn:
+        if threading.current_thread() is threading.main_thread():
+            program().note_exit(status if isinstance(status, int) else int(status is not None))
+        earlier(status)
+
+    sys.exit = noting_exit
+
+
+def _watch_multiprocessing_child() -> None:
+    """A child of multiprocessing leaves by `os._exit`: its own finalizers run, atexit's do not."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=100)
+
+
+def _chain_signals() -> None:
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        current = signal.getsignal(number)
+        if current is _on_signal or current is signal.SIG_IGN or current is None:
+            continue  # ours already; ignored, as under nohup; or not installed from Python
+        _earlier[number] = current
+        signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """Note why the program may be about to end, then do what would have happened without us."""
+    name = signal.Signals(number).name
+    earlier: Callable[[int, FrameType | None], Any] | signal.Handlers = _earlier.get(number, signal.SIG_DFL)
+    if callable(earlier):
+        program().signal = name
+        earlier(number, frame)
+        return
+    program().end_all("KILLED", name)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,122 @@
+"""The wait at the end of a run: bounded, visible on a terminal, and honest about what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlobs.delivery.report import COUNTS, BackendReport, report
+from mlobs.delivery.state import BackendState, States
+from mlobs.journal.store import RunFolder
+from mlobs.troubles import log
+
+LOOK_S = 0.02  # the delivery state is a small file: looking costs ~50 us
+
+
+class Budget:
+    """Seconds that one process may spend on waiting for delivery, in all."""
+
+    def __init__(self, total_s: float) -> None:
+        self.left_s = total_s
+
+    @contextlib.contextmanager
+    def spending(self) -> Iterator[float]:
+        """Give what is left, as a moment of the monotonic clock, and charge the time spent."""
+        started = time.monotonic()
+        try:
+            yield started + self.left_s
+        finally:
+            self.left_s = max(0.0, self.left_s - (time.monotonic() - started))
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A run that has ended, and where its journals end (offset by writer)."""
+
+    folder: RunFolder
+    ends: dict[str, int]
+
+
+def wait_for_delivery(
+    awaited: Sequence[Awaited], backends: Sequence[str], deadline: float, is_sending: Callable[[], bool]
+) -> None:
+    """Wait until each backend has answered for all of it, or need not be waited for.
+
+    That is: its lane pauses, or backs off for longer than is left, or nothing is sending any more.
+    `deadline` is a moment of the monotonic clock.
+    """
+    pairs = [
+        (one.ends, name, states)
+        for one in awaited
+        for states in [States(one.folder.delivery)]
+        for name in backends
+    ]
+    total = len(pairs)
+    with _progress("mlobs: delivering", total) as show:
+        while time.monotonic() < deadline and is_sending():
+            shares = [(_share(states.refresh().of(name), ends), ends, name, states) for ends, name, states in pairs]
+            pairs = [pair for share, *pair in shares if share < 1.0]
+            show(total - len(pairs) + sum(share for share, *_ in shares if share < 1.0))
+            if all(_is_hopeless(states.of(name), deadline) for _, name, states in pairs):
+                return  # this holds too when nothing is left
+            time.sleep(LOOK_S)
+
+
+def say(title: str, awaited: Sequence[Awaited], unrecorded: int) -> None:
+    """Say what each backend has: as a warning if something is missing, else only on a terminal."""
+    reports = _sums([one for each in awaited for one in report(each.folder).values()])
+    run = awaited[0].folder
+    parts = [f"mlobs: {title}"]
+    if len(awaited) > 1:
+        parts[0] += f" and {len(awaited) - 1} below it"
+    parts += [str(one) for one in reports]
+    if unrecorded:
+        parts.append(f"{unrecorded} calls were not recorded, see the warnings above")
+    line = " · ".join(parts)
+    if any(not one.is_settled for one in reports):
+        line += f"\n  the rest waits in the store - type: mlobs sync --store {run.store}"
+    if unrecorded or any(one.pending or one.rejected for one in reports):
+        log.warning("%s", line)
+    elif sys.stderr.isatty():
+        print(line, file=sys.stderr)  # noqa: T201 - the closing word to a person
+
+
+def _share(state: BackendState, ends: Mapping[str, int]) -> float:
+    """How much of a run the backend has answered for, from 0.0 to 1.0."""
+    shares = [min(state.cursors.get(writer, 0), end) / end if end else 1.0 for writer, end in ends.items()]
+    return min(shares, default=1.0)
+
+
+def _sums(reports: Sequence[BackendReport]) -> list[BackendReport]:
+    """Add up the reports of several runs, by backend."""
+    sums: dict[str, BackendReport] = {}
+    for one in reports:
+        earlier = sums.get(one.backend, BackendReport(one.backend))
+        counts = {name: getattr(earlier, name) + getattr(one, name) for name in COUNTS}
+        sums[one.backend] = replace(one, **counts, trouble=one.trouble or earlier.trouble)
+    return list(sums.values())
+
+
+def _is_hopeless(state: BackendState, deadline: float) -> bool:
+    lane = state.lane
+    if lane is None or lane.state == "delivering":
+        return False
+    left_s = deadline - time.monotonic()
+    return lane.state in ("paused", "hung", "stopped") or (lane.until or 0.0) - time.time() > left_s
+
+
+@contextlib.contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal, nothing elsewhere; it appears once a wait is worth showing."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)

@@ -1,0 +1,50 @@
+"""A run's parameters so far, and what a second value for one of them means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from mlobs.errors import UsageError
+from mlobs.events import Params
+from mlobs.values import is_same_param
+
+OnConflict: TypeAlias = Literal["keep_first", "overwrite", "raise"]
+
+
+class Ledger:
+    """Decides which parameters are new, which are the same again, and which contradict."""
+
+    def __init__(self, on_conflict: OnConflict) -> None:
+        self._on_conflict = on_conflict
+        self._known: dict[str, Any] = {}
+
+    def enter(self, values: Mapping[str, Any]) -> tuple[list[Params], str]:
+        """The events to record for these flat, plain values, and a warning, empty if all is well.
+
+        Raises:
+            UsageError: a value contradicts an earlier one, and `on_conflict` is "raise".
+        """
+        fresh = {name: value for name, value in values.items() if name not in self._known}
+        changed = {
+            name: value
+            for name, value in values.items()
+            if name not in fresh and not is_same_param(self._known[name], value)
+        }
+        if changed and self._on_conflict == "raise":
+            raise UsageError(self._contradiction(changed, "on_conflict='raise' refuses it"))
+        events, warning, now = [], "", time.time()
+        if fresh:
+            events.append(Params(now, fresh))
+        if changed and self._on_conflict != "raise":
+            events.append(Params(now, changed, self._on_conflict))
+            verdict = "the first counts" if self._on_conflict == "keep_first" else "the last counts"
+            warning = self._contradiction(changed, f"{verdict} (on_conflict={self._on_conflict!r}); both are recorded")
+        self._known.update(fresh if self._on_conflict == "keep_first" else {**fresh, **changed})
+        return events, warning
+
+    def _contradiction(self, changed: Mapping[str, Any], verdict: str) -> str:
+        name, value = next(iter(changed.items()))
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        return f"param {name!r}{more} was {self._known[name]!r} and is now {value!r}; {verdict}"

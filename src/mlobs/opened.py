@@ -1,0 +1,180 @@
+"""An open run's place in the program: its journal, its way to the backends, its end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from time import time
+from typing import Literal
+
+from mlobs.backend import Backend
+from mlobs.config import Settings
+from mlobs.delivery.report import BackendReport, report
+from mlobs.delivery.state import States
+from mlobs.errors import UsageError
+from mlobs.events import BackendSpec, Event, RunFinished, RunStarted, Status, kind_of
+from mlobs.exits import watch
+from mlobs.finishing import Awaited, say, wait_for_delivery
+from mlobs.journal.process import this_process
+from mlobs.journal.store import RunFolder, Store, new_run_id
+from mlobs.journal.writer import AnyWriter, NullWriter, Writer
+from mlobs.ledger import OnConflict
+from mlobs.program import OpenRun, program
+from mlobs.sending import Sending
+from mlobs.troubles import Troubles
+from mlobs.version import __version__
+
+
+@dataclass(frozen=True)
+class BackendRef:
+    """The run as a vendor knows it: its id there, and a page to open, if there is one."""
+
+    id: str
+    url: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tracker has settled for its runs. `store` is None when tracking is disabled."""
+
+    settings: Settings
+    store: Store | None
+    backends: tuple[Backend, ...]
+    public_specs: tuple[BackendSpec, ...]
+
+    @property
+    def on_error(self) -> Literal["warn", "raise"]:
+        """What happens to a call that records nothing."""
+        return self.settings.on_error
+
+    @property
+    def on_conflict(self) -> OnConflict:
+        """What happens to a parameter that changes."""
+        return self.settings.on_conflict
+
+    def sending(self) -> Sending | None:
+        """Who delivers; None if there is nothing to deliver to, or not now."""
+        if self.store is None or not self.backends or self.settings.mode != "online":
+            return None
+        return program().sending(self.settings.delivery, self.store, self.settings.linger_s)
+
+
+@dataclass
+class Opened:
+    """One open run, from its first event to its last, and the wait behind it."""
+
+    facts: RunStarted
+    plan: Plan
+    folder: RunFolder | None
+    writer: AnyWriter
+    status: Status = "RUNNING"
+    _parent: Opened | None = None
+    _pid: int = field(default_factory=os.getpid)
+    _is_closed: bool = False
+    _awaited: list[Awaited] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, plan: Plan, experiment: str, name: str | None, parent: Opened | None = None) -> Opened:
+        """Open a run: its folder and its journal, on the disk when this returns.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        at = time()
+        run_id = new_run_id(at)
+        facts = RunStarted(
+            at=at,
+            run_id=run_id,
+            experiment=experiment,
+            name=name or f"run-{run_id.rpartition('-')[2]}",
+            process=this_process(),
+            parent_run_id=parent.facts.run_id if parent else None,
+            backends=plan.public_specs,
+            mlobs_version=__version__,
+            python_version=platform.python_version(),
+            argv=tuple(sys.argv),
+        )
+        if plan.store is None:
+            return cls(facts, plan, None, NullWriter(), _parent=parent)
+        folder = plan.store.new_run(run_id)
+        return cls(facts, plan, folder, Writer(folder.path, run_id, is_opener=True), _parent=parent)
+
+    @property
+    def is_open(self) -> bool:
+        """The end is not recorded yet."""
+        return self.status == "RUNNING"
+
+    def refuse(self, event: Event) -> None:
+        """Say that the run has ended.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"run {self.facts.run_id} has ended ({self.status}), so {kind_of(event)} came too late; "
+            "open another run to log more"
+        )
+
+    def register(self, run: OpenRun) -> None:
+        """Record the start, see to the end of the program, and have the run delivered."""
+        self.writer.append(self.facts)
+        if self.folder is None:
+            return
+        program().runs[self.facts.run_id] = run
+        watch()
+        sending = self.plan.sending()
+        if sending is not None:
+            sending.open(self.folder, self.plan.backends)
+
+    def child(self, name: str | None) -> Opened:
+        """Open a run below this one."""
+        return Opened.open(self.plan, self.facts.experiment, name, parent=self)
+
+    def end(self, status: Status, reason: str, traceback: str | None, unrecorded: int) -> None:
+        """Record the end. Only the first end counts, and only in the process that opened the run."""
+        if not self.is_open or os.getpid() != self._pid:
+            return
+        self.writer.append(RunFinished(time(), status, reason, traceback, unrecorded=unrecorded))
+        self.status = status
+
+    def close(self, troubles: Troubles) -> None:
+        """Close the journal, wait for delivery within the process's budget, and say what is where."""
+        if self._is_closed or os.getpid() != self._pid:
+            return
+        self._is_closed = True
+        program().runs.pop(self.facts.run_id, None)
+        end = self.writer.end()
+        self.writer.close()
+        if self.folder is None:
+            return
+        awaited = [Awaited(self.folder, {self.writer.id: end}), *self._awaited]
+        if self._parent is not None:
+            self._parent._awaited += awaited  # the outermost run waits for all below it
+            return
+        sending = self.plan.sending()
+        if sending is not None:
+            names = [backend.name for backend in self.plan.backends]
+            sending.flush()
+            with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
+                wait_for_delivery(awaited, names, deadline, sending.is_alive)
+        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited, troubles.total())
+
+    def delivery(self) -> dict[str, BackendReport]:
+        """What each backend has of the run, by its name."""
+        return {} if self.folder is None else report(self.folder)
+
+    def backend_ref(self, backend: str) -> BackendRef | None:
+        """The vendor's id and URL of the run, None while they are not known.
+
+        Raises:
+            UsageError: the run does not go to a backend of this name.
+        """
+        names = [one.name for one in self.plan.backends]
+        if backend not in names:
+            raise UsageError(f"backend {backend!r} is not one of this run's: {', '.join(names) or 'none'}")
+        if self.folder is None:
+            return None
+        state = States(self.folder.delivery).refresh().of(backend)
+        return None if state.ref is None else BackendRef(state.ref, state.url)

@@ -1,0 +1,92 @@
+"""Texts, dicts and files as artifacts: the content is durable before the event names it."""
+
+from __future__ import annotations
+
+import mimetypes
+import posixpath
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
+
+from mlobs.errors import UsageError
+from mlobs.events import Artifact, Meta, Role
+from mlobs.journal.blobs import INLINE_BYTES
+from mlobs.journal.writer import AnyWriter
+from mlobs.text import json_bytes
+from mlobs.values import plain
+
+
+def artifact_of_text(writer: AnyWriter, name: str, text: str, step: int | None, meta: Meta | None) -> Artifact:
+    """Keep a text under `name`, which gets the suffix `.txt` if it has none."""
+    if not isinstance(text, str):
+        raise UsageError(f"log_text({name!r}) got {type(text).__name__}; expected str - log_dict takes mappings")
+    path = _with_suffix(name, ".txt")
+    return _keep(writer, path, text.encode("utf-8", "surrogateescape"), "text", step, meta)
+
+
+def artifact_of_dict(writer: AnyWriter, name: str, value: Any, step: int | None, meta: Meta | None) -> Artifact:
+    """Keep a mapping or list as JSON under `name`, which gets the suffix `.json` if it has none."""
+    path = _with_suffix(name, ".json")
+    return _keep(writer, path, json_bytes(plain(value)), "text", step, meta)
+
+
+def artifact_of_file(
+    writer: AnyWriter, source: Path, path: str, step: int | None, meta: Meta | None
+) -> Artifact:
+    """Keep a file as it is now; it may change or vanish afterwards."""
+    media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    if source.stat().st_size <= INLINE_BYTES:
+        return _keep(writer, path, source.read_bytes(), "file", step, meta)
+    blob, size_bytes = writer.keep_file(source)
+    return Artifact(time.time(), path, size_bytes, "file", media_type, blob=blob, step=step, meta=meta)
+
+
+def files_of(source: Path, artifact_path: str | None) -> Iterator[tuple[Path, str]]:
+    """Yield each file below a folder, sorted, with its path as an artifact; of a file, itself."""
+    if not source.is_dir():
+        yield source, clean_path(artifact_path or source.name)
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            yield path, clean_path(posixpath.join(artifact_path or "", path.relative_to(source).as_posix()))
+
+
+def existing(local_path: object, call: str) -> Path:
+    """The path, if there is something.
+
+    Raises:
+        UsageError: it is no path, or there is nothing.
+    """
+    if not isinstance(local_path, str | PurePath):
+        raise UsageError(f"{call} got {type(local_path).__name__}; expected a path")
+    path = Path(local_path)
+    if not path.exists():
+        raise UsageError(f"{call}: there is no {path} (looked from {Path.cwd()})")
+    return path
+
+
+def clean_path(path: str) -> str:
+    """The artifact's path in its one form: relative, with forward slashes, inside the run.
+
+    Raises:
+        UsageError: it is empty, absolute, or leads outside.
+    """
+    if not isinstance(path, str) or not path:
+        raise UsageError(f"artifact path is {path!r}; expected a relative path such as 'plots/roc.png'")
+    clean = posixpath.normpath(path.replace("\\", "/"))
+    if clean.startswith(("/", "../")) or clean in (".", ".."):
+        raise UsageError(f"artifact path {path!r} leads outside of the run; expected a relative path")
+    return clean
+
+
+def _keep(writer: AnyWriter, path: str, content: bytes, role: Role, step: int | None, meta: Meta | None) -> Artifact:
+    media_type = mimetypes.guess_type(path)[0] or ("text/plain" if role == "text" else "application/octet-stream")
+    size_bytes, blob, data = len(content), None, content
+    if size_bytes > INLINE_BYTES:
+        blob, data = writer.keep_bytes(content), None
+    return Artifact(time.time(), path, size_bytes, role, media_type, blob=blob, data=data, step=step, meta=meta)
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    path = clean_path(name)
+    return path if PurePath(path).suffix else path + suffix

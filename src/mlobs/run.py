@@ -1,0 +1,241 @@
+"""The run: what training code talks to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import PurePath
+from time import time
+from types import TracebackType
+
+from mlobs import current, payloads
+from mlobs.delivery.report import BackendReport
+from mlobs.errors import UsageError
+from mlobs.events import Event, Meta, Metrics, Status, Tags
+from mlobs.exits import ending
+from mlobs.ledger import Ledger
+from mlobs.opened import BackendRef, Opened
+from mlobs.troubles import Troubles, caller, log
+from mlobs.values import flatten, name_of, plain, scalar, step_number
+
+
+class Run:
+    """One training. Made by `Tracker.start_run` or `Run.child`; usable from any thread.
+
+    - When a call returns, what it recorded survives `kill -9` of the process.
+    - No call waits for a backend, but `finish` does, within a budget.
+    - What cannot be recorded is warned about once per name, with the caller's file and line, and
+      counted; with `on_error="raise"` it is an exception instead.
+
+    `id` is unique and sortable by start; `name` and `experiment` are for people.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.id, self.name, self.experiment = opened.facts.run_id, opened.facts.name, opened.facts.experiment
+        self.parent_id = opened.facts.parent_run_id
+        self._append: Callable[[Event], None] = opened.writer.append
+        self._troubles = Troubles(opened.plan.on_error)
+        self._ledger = Ledger(opened.plan.on_conflict)
+        self._steps: defaultdict[str, count[int]] = defaultdict(count)
+        self._last_step = 0
+        self._earlier = current.enter(self)
+        opened.register(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody has ended the run yet."""
+        return self._opened.is_open
+
+    @property
+    def status(self) -> Status:
+        """RUNNING, or how the run ended."""
+        return self._opened.status
+
+    def log_metric(self, key: str, value: float, step: int | None = None, *, meta: Meta | None = None) -> None:
+        """Record one value of a metric.
+
+        `value` is a float, or anything with `.item()` and size 1; NaN and infinities are kept.
+        `step` is any integer, in any order; left out, the calls for this name are counted from 0.
+        A repeated (key, step) keeps both points.
+        """
+        try:
+            if type(value) is not float:
+                value = scalar(key, value)
+            if type(key) is not str or not key:
+                key = name_of(key)
+            if step is None:
+                step = next(self._steps[key])
+            elif type(step) is not int:
+                step = step_number(step)
+            self._last_step = step
+            self._append(Metrics(time(), step, {key: value}, meta))
+        except Exception as error:
+            self._troubles.report("log_metric", key, error)
+
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, *, meta: Meta | None = None
+    ) -> None:
+        """Record several metrics of one step as one event; see `log_metric` for values and steps."""
+        try:
+            values: dict[str, float] = {}
+            for key, value in metrics.items():
+                name = key if type(key) is str and key else name_of(key)
+                values[name] = value if type(value) is float else scalar(key, value)
+            if step is None:
+                self._append_counted(values, meta)
+                return
+            if type(step) is not int:
+                step = step_number(step)
+            self._last_step = step
+            self._append(Metrics(time(), step, values, meta))
+        except Exception as error:
+            self._troubles.report("log_metrics", _names(metrics), error)
+
+    def log_param(self, key: str, value: object) -> None:
+        """Record one parameter; a mapping or config object becomes several, under dotted names."""
+        with self._troubles.noted("log_param", key):
+            self._enter_params(flatten({name_of(key): value}))
+
+    def log_params(self, params: object) -> None:
+        """Record a mapping, a dataclass or a config object; nested fields get dotted names.
+
+        A parameter that already has another value is settled by `on_conflict`; both are recorded.
+        """
+        with self._troubles.noted("log_params", _names(params)):
+            self._enter_params(flatten(params))
+
+    def set_tag(self, key: str, value: object) -> None:
+        """Set a tag; a later value replaces an earlier one."""
+        with self._troubles.noted("set_tag", key):
+            self._append(Tags(time(), {name_of(key): str(plain(value))}))
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set several tags; values become text."""
+        with self._troubles.noted("set_tags", _names(tags)):
+            self._append(Tags(time(), {name_of(key): str(plain(value)) for key, value in tags.items()}))
+
+    def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
+        """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
+        with self._troubles.noted("log_text", name):
+            self._append(payloads.artifact_of_text(self._opened.writer, name, text, step, meta))
+
+    def log_dict(self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None) -> None:
+        """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
+        with self._troubles.noted("log_dict", name):
+            self._append(payloads.artifact_of_dict(self._opened.writer, name, value, step, meta))
+
+    def log_artifact(
+        self,
+        local_path: str | PurePath,
+        artifact_path: str | None = None,
+        *,
+        step: int | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record a file as it is now, in the run's folder `artifact_path`; a folder with all its files.
+
+        The file is copied before this returns: it may change, move or vanish afterwards.
+        """
+        with self._troubles.noted("log_artifact", str(local_path)):
+            source = payloads.existing(local_path, "log_artifact")
+            target = f"{artifact_path}/{source.name}" if artifact_path else source.name
+            for path, name in payloads.files_of(source, target):
+                self._append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
+
+    def log_artifacts(
+        self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
+    ) -> None:
+        """Record every file below a folder as it is now, in the run's folder `artifact_path`."""
+        with self._troubles.noted("log_artifacts", str(local_dir)):
+            source = payloads.existing(local_dir, "log_artifacts")
+            if not source.is_dir():
+                raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
+            for path, name in payloads.files_of(source, artifact_path):
+                self._append(payloads.artifact_of_file(self._opened.writer, path, name, None, meta))
+
+    def child(self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None) -> Run:
+        """Open a run below this one, such as a fold or a trial; it is itself a context manager."""
+        run = Run(self._opened.child(name))
+        run.begin(params, tags)
+        return run
+
+    def begin(self, params: object, tags: Mapping[str, object] | None) -> None:
+        """Record what a run starts with."""
+        if params is not None:
+            self.log_params(params)
+        if tags:
+            self.set_tags(tags)
+
+    def end(self, status: Status, reason: str = "", *, traceback: str | None = None) -> None:
+        """Record the end at once, without waiting for anyone. Only the first end counts."""
+        self._opened.end(status, reason, traceback, self._troubles.total())
+        self._append = self._opened.refuse
+
+    def finish(self, status: Status = "FINISHED", reason: str = "", *, traceback: str | None = None) -> None:
+        """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
+
+        Then it says what each backend has, and what to type for the rest. A child run does not
+        wait. Repeating it does nothing.
+        """
+        self.end(status, reason, traceback=traceback)
+        self.leave()
+        self._opened.close(self._troubles)
+
+    def leave(self) -> None:
+        """Stop being the current run here; the one before is it again."""
+        current.leave(self, self._earlier)
+
+    def delivery(self) -> dict[str, BackendReport]:
+        """What each backend has, and has not, by its name; reads the delivery state from the disk."""
+        return self._opened.delivery()
+
+    def get_backend_ref(self, backend: str) -> BackendRef | None:
+        """The vendor's own id and URL of this run, None while the backend has not answered yet.
+
+        Raises:
+            UsageError: the run does not go to a backend of this name.
+        """
+        return self._opened.backend_ref(backend)
+
+    def mark(self) -> int:
+        """A number that grows with every recorded event."""
+        return self._opened.writer.end()
+
+    def log_final(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics of the whole run, at the last step that was logged."""
+        self.log_metrics(metrics, step=self._last_step)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        status, reason, text = ending(error)
+        self.finish(status, reason, traceback=text)
+
+    def __repr__(self) -> str:
+        return f"<mlobs.Run {self.id} {self.experiment}/{self.name} {self.status}>"
+
+    def _append_counted(self, values: Mapping[str, float], meta: Meta | None) -> None:
+        """Record values without a step: each name has a count of its own, so one event per count."""
+        by_step: defaultdict[int, dict[str, float]] = defaultdict(dict)
+        for name, value in values.items():
+            by_step[next(self._steps[name])][name] = value
+        now = time()
+        for step, group in by_step.items():
+            self._append(Metrics(now, step, group, meta))
+
+    def _enter_params(self, params: Mapping[str, object]) -> None:
+        events, warning = self._ledger.enter(params)
+        for event in events:
+            self._append(event)
+        if warning:
+            log.warning("%s: %s", caller(), warning)
+
+
+def _names(mapping: object) -> str:
+    """Name the keys of what was to be a mapping, for a message."""
+    if not isinstance(mapping, Mapping):
+        return type(mapping).__name__
+    return ", ".join(str(key) for key in list(mapping)[:3]) + (", …" if len(mapping) > 3 else "")

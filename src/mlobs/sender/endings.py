@@ -1,0 +1,64 @@
+"""The ends that the training process could not write itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from mlobs.events import RunFinished
+from mlobs.journal.format import Header, decode_event
+from mlobs.journal.process import is_alive
+from mlobs.journal.reader import Reader
+from mlobs.journal.store import RunFolder
+from mlobs.journal.writer import Writer
+
+
+def close_if_abandoned(folder: RunFolder) -> bool:
+    """Record the end of a run whose process vanished without one; tell whether it was so.
+
+    The run ended, as far as anyone can know, at its last event. Repeating it does nothing.
+    """
+    opener, last_at = None, 0.0
+    for header, at, has_end in _looks(folder):
+        if has_end:
+            return False
+        last_at = max(last_at, at)
+        if header is not None and header.is_opener:
+            opener = header
+    if opener is None or is_alive(opener.process) is not False:
+        return False
+    writer = Writer(folder.path, folder.run_id, mapped=False)
+    reason = f"process vanished: pid {opener.process.pid} on {opener.process.host} ended without a word"
+    writer.append(RunFinished(at=last_at or opener.at, status="CRASHED", reason=reason))
+    writer.close()
+    return True
+
+
+def trim(folder: RunFolder) -> None:
+    """Give back the disk that a dead writer had reserved behind its last record."""
+    for path in folder.journals():
+        with Reader(path) as reader:
+            header = reader.header()
+            if header is None or is_alive(header.process) is not False:
+                continue
+            end = max((end for _, end, _ in reader.bodies()), default=0)
+            if not reader.tail_bytes and end < path.stat().st_size:
+                os.truncate(path, end)
+
+
+def _looks(folder: RunFolder) -> Iterator[tuple[Header | None, float, bool]]:
+    """For each writer: who it was, when it wrote last, and whether it wrote the run's end."""
+    for path in folder.journals():
+        with Reader(path) as reader:
+            header, last = reader.header(), b""
+            has_end = False
+            for start, _, body in reader.bodies():
+                if start:
+                    last = body
+                    has_end = has_end or (_may_be_end(body) and isinstance(decode_event(body), RunFinished))
+            at = getattr(decode_event(last), "at", 0.0) if last else 0.0
+            yield header, at, has_end
+
+
+def _may_be_end(body: bytes) -> bool:
+    return b"run_finished" in body[:16]

@@ -1,0 +1,66 @@
+"""The sender's end of the life line: orders from the trainer, and the news of its death."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from mlobs.delivery.orders import Order, from_line
+from mlobs.events import Process
+from mlobs.journal.process import is_alive
+
+LOOK_S = 0.5  # where there is no pidfd, the trainer is looked for this often
+LAST_WORDS_S = 1.0  # orders that the trainer wrote just before it died are read for this long
+
+
+class LifeLine:
+    """Orders in the order they were given, and `is_cut` once the trainer is gone.
+
+    The pipe's end alone proves nothing: a forked child that inherited it keeps it open, and a
+    daemon closes it. So the process itself is watched, by pidfd where there is one.
+    """
+
+    def __init__(self, stream: BinaryIO, trainer: Process) -> None:
+        self.is_cut = False
+        self._news: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._has_ended = threading.Event()
+        threading.Thread(target=self._listen, args=(stream,), name="mlobs-orders", daemon=True).start()
+        threading.Thread(target=self._watch, args=(trainer,), name="mlobs-watch", daemon=True).start()
+
+    def orders(self, wait_s: float) -> Iterator[Order]:
+        """Yield the orders that have come; wait at most `wait_s` for the first news."""
+        try:
+            line = self._news.get(timeout=wait_s)
+            while True:
+                if line is None:
+                    self.is_cut = True
+                    self._has_ended.wait(LAST_WORDS_S)
+                else:
+                    yield from_line(line)
+                line = self._news.get_nowait()
+        except queue.Empty:
+            return
+
+    def _listen(self, stream: BinaryIO) -> None:
+        for line in stream:
+            self._news.put(line)
+        self._has_ended.set()
+
+    def _watch(self, trainer: Process) -> None:
+        try:
+            fd = os.pidfd_open(trainer.pid)  # type: ignore[attr-defined,unused-ignore]
+        except (OSError, AttributeError):
+            fd = None  # it is gone already, or this platform has no pidfd
+        while is_alive(trainer) is not False:
+            if fd is None:
+                time.sleep(LOOK_S)
+            else:
+                poll = select.poll()
+                poll.register(fd, select.POLLIN)
+                poll.poll()
+        self._news.put(None)

@@ -1,0 +1,163 @@
+"""The trainer's end of delivery: the sender's process, or its lanes in threads of this one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mlobs.backend import Backend
+from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, to_line
+from mlobs.delivery.registry import spec_of
+from mlobs.journal.process import this_process
+from mlobs.journal.store import RunFolder, Store
+from mlobs.troubles import log
+
+MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
+_NO_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
+    "import sys; del sys.path[0]; sys.path.append(sys.argv[1]); "
+    "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
+)
+
+
+class Sending(Protocol):
+    """What a run needs of delivery. No method waits for a backend."""
+
+    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+        """Deliver this run to these backends from now on."""
+        ...
+
+    def flush(self) -> None:
+        """Somebody waits: send what there is at once."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Tell whether anything will be sent while this program lives."""
+        ...
+
+    def close(self) -> None:
+        """This program ends."""
+        ...
+
+
+class SenderProcess:
+    """A process of its own, started with the first run; it outlives this one if it has to.
+
+    It lives in a session of its own and writes its output to a file of the store, so neither the
+    terminal's Ctrl-C nor a pipe on this program's output concerns it.
+    """
+
+    def __init__(self, store: Store, linger_s: float) -> None:
+        self._store, self._linger_s = store, linger_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._backlog = b""
+        self._opened: list[OpenRun] = []
+
+    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+        order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
+        self._opened.append(order)
+        if not self.is_alive():
+            self._start()  # tells it of this run too
+        else:
+            self._tell(order)
+
+    def flush(self) -> None:
+        if not self.is_alive():
+            self._start()
+        self._tell(Flush())
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def close(self) -> None:
+        """Nothing to do: the sender notices the end of this process by itself."""
+
+    def forget(self) -> None:
+        """After a fork, in the child: the life line is the parent's alone."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._process.stdin.fileno())
+        self._process = None
+
+    def _start(self) -> None:
+        if self._starts >= MAX_STARTS:
+            return
+        self._starts += 1
+        sender_id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            self._process = self._spawn(sender_id)
+        except OSError as error:
+            log.warning("the sender cannot be started (%s); `mlobs sync` delivers later", error)
+            return
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
+        self._backlog = b""
+        self._tell(Hello(this_process(), sender_id, self._linger_s, _import_path()))
+        for order in self._opened:
+            self._tell(order)
+
+    def _spawn(self, sender_id: str) -> subprocess.Popen[bytes]:
+        self._store.senders.mkdir(exist_ok=True)
+        with (self._store.senders / f"{sender_id}.log").open("wb") as output:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+                [sys.executable, "-c", _BOOTSTRAP, str(Path(__file__).parent.parent)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                bufsize=0,
+                start_new_session=True,
+                env={**os.environ, **_NO_THREADS},
+            )
+
+    def _tell(self, order: Order) -> None:
+        """Write an order, or keep it for the next time if the pipe is full."""
+        self._backlog += to_line(order)
+        if self._process is None or self._process.stdin is None:
+            return
+        try:
+            written = os.write(self._process.stdin.fileno(), self._backlog)
+        except (BlockingIOError, BrokenPipeError):
+            return  # full: next time; broken: the sender died, and `flush` or `open` starts another
+        self._backlog = self._backlog[written:]
+
+
+class SenderThread:
+    """The same lanes in threads of this process: live objects, or no process may be started."""
+
+    def __init__(self) -> None:
+        from mlobs.sender.host import Host
+
+        self._host = Host(f"{os.getpid()}-{secrets.token_hex(4)}")
+
+    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+        self._host.open(folder, {str(id(backend)): backend for backend in backends})
+
+    def flush(self) -> None:
+        self._host.claim_waiting()
+        self._host.flush()
+
+    def is_alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._host.close()
+
+    def forget(self) -> None:
+        """After a fork, in the child: threads are not inherited, and the claims are the parent's."""
+
+
+def _import_path() -> tuple[str, ...]:
+    """This process's import path, with the script's own folder last.
+
+    There a file may be called like a module of the standard library, which a vendor would then
+    import instead.
+    """
+    first, *rest = sys.path or [""]
+    return tuple(os.path.abspath(entry) for entry in [*rest, first])  # noqa: PTH100 - "" is the working directory

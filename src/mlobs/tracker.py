@@ -1,0 +1,115 @@
+"""The tracker: settings, store and backends, checked once; it starts runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mlobs.backend import Backend
+from mlobs.config import Settings, load_settings
+from mlobs.decorator import LogReturn, tracked
+from mlobs.delivery.registry import missing_package, public_spec, resolve, spec_of
+from mlobs.errors import UsageError
+from mlobs.journal.store import Store
+from mlobs.ledger import OnConflict
+from mlobs.opened import Opened, Plan
+from mlobs.run import Run
+from mlobs.troubles import OnError, log
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Tracker:
+    """Starts runs of one experiment, recorded in one store and sent to the named backends.
+
+    What is left out comes from `MLOBS_*`, then from `mlobs.toml` or `[tool.mlobs]`, then from the
+    defaults; `mlobs config` shows each value with its origin.
+
+    Args:
+        experiment: groups runs that belong together.
+        backends: names such as "mlflow", or objects such as `mlobs.backends.MLflow(...)`. None
+            named: the local store alone.
+        store: the folder of the record.
+        mode: "online"; "offline" sends nothing until `mlobs sync`; "disabled" records nothing.
+        delivery: "process" sends from a process of its own, "thread" from threads of this one.
+        on_error: "warn", or "raise" for tests: what a call does that cannot record its value.
+        on_conflict: what counts when a parameter changes: "keep_first", "overwrite" or "raise".
+        finish_timeout_s: seconds that this process may wait for delivery, in all.
+
+    Raises:
+        UsageError: an unknown backend, option or value; the message says what to type.
+        StoreError: the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        experiment: str | None = None,
+        *,
+        backends: Iterable[str | Backend] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        mode: Literal["online", "offline", "disabled"] | None = None,
+        delivery: Literal["process", "thread"] | None = None,
+        on_error: OnError | None = None,
+        on_conflict: OnConflict | None = None,
+        finish_timeout_s: float | None = None,
+    ) -> None:
+        self.settings: Settings = load_settings(
+            cwd=Path.cwd(),
+            env=os.environ,
+            experiment=experiment,
+            store=store,
+            mode=mode,
+            delivery=delivery,
+            on_error=on_error,
+            on_conflict=on_conflict,
+            finish_timeout_s=finish_timeout_s,
+        )
+        self.experiment = self.settings.experiment
+        self._plan = _plan(self.settings, self.settings.backends if backends is None else backends)
+
+    def start_run(
+        self,
+        name: str | None = None,
+        *,
+        params: object = None,
+        tags: Mapping[str, object] | None = None,
+        experiment: str | None = None,
+    ) -> Run:
+        """Open a run and make it current; as a context manager it ends itself, with an honest status.
+
+        Inside an open run it is an independent run; `Run.child` nests.
+        """
+        run = Run(Opened.open(self._plan, experiment or self.experiment, name))
+        run.begin(params, tags)
+        return run
+
+    def track(
+        self, function: Function | None = None, *, name: str | None = None, log_return: LogReturn = "metrics"
+    ) -> Any:
+        """Decorate a train function: each call becomes a run, or a child of the current one.
+
+        The call's arguments become params (nested configs under dotted names), a mapping of numbers
+        that it returns becomes final metrics (`log_return=None`: not), and a parameter named `run`
+        receives the Run. Plain, async and generator functions return what they returned before.
+        """
+
+        def decorate(inner: Function) -> Function:
+            return tracked(inner, lambda run_name: self.start_run(run_name), name=name, log_return=log_return)
+
+        return decorate if function is None else decorate(function)
+
+
+def _plan(settings: Settings, backends: Iterable[str | Backend]) -> Plan:
+    found = resolve(backends, settings.backend_options, travels=settings.delivery == "process")
+    if settings.mode == "disabled":
+        return Plan(settings, None, (), ())
+    store = Store(Path(settings.store))
+    store.create()
+    specs = tuple(public_spec(spec_of(backend)) for backend in found) if settings.delivery == "process" else ()
+    for backend in found:
+        missing = missing_package(backend)
+        if missing is not None:
+            log.warning("backend %s: %s; until then its events wait in the store", backend.name, missing)
+    return Plan(settings, store, found, specs)

@@ -1,0 +1,57 @@
+"""What could not be recorded: said once with the caller's place, counted, never raised into training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+OnError: TypeAlias = Literal["warn", "raise"]
+
+log = logging.getLogger("mlobs")
+_INSIDE = (str(Path(__file__).parent), contextlib.__file__)  # where no caller of ours is
+
+
+class Troubles:
+    """Counts what one run could not record. `on_error="raise"` makes each an exception."""
+
+    def __init__(self, on_error: OnError = "warn") -> None:
+        self._on_error = on_error
+        self.counts: Counter[str] = Counter()
+
+    def total(self) -> int:
+        """How many calls were not recorded."""
+        return sum(self.counts.values())
+
+    @contextlib.contextmanager
+    def noted(self, call: str, key: object) -> Iterator[None]:
+        """Report whatever goes wrong inside, and go on behind it."""
+        try:
+            yield
+        except Exception as error:
+            self.report(call, key, error)
+
+    def report(self, call: str, key: object, error: Exception) -> None:
+        """Take note of a call that recorded nothing; the first of each (call, key) is warned about.
+
+        Raises:
+            Exception: the error itself, with `on_error="raise"`.
+        """
+        if self._on_error == "raise":
+            raise error
+        subject = f"{call}({key!r})"
+        self.counts[subject] += 1
+        if self.counts[subject] == 1:
+            log.warning("%s: %s was not recorded: %s", caller(), subject, error)
+
+
+def caller() -> str:
+    """File and line of the innermost caller outside of this package."""
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack reads source files: milliseconds
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

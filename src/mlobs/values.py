@@ -1,0 +1,184 @@
+"""Users' values to plain ones: numpy, torch, pandas and configs by duck typing; nothing is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from mlobs.errors import UsageError
+
+_MAX_DEPTH = 16  # deeper configs are cycles, or nobody reads them as dotted names
+_MAX_ARRAY_ITEMS = 100  # a longer array is data, not a parameter: it is described
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack holds
+
+
+def scalar(name: object, value: object) -> float:
+    """The value as a float: a number, or anything with `.item()` and size 1.
+
+    Raises:
+        UsageError: it is no scalar; the message says what to log instead.
+    """
+    if isinstance(value, float | int):
+        return float(value)
+    item = getattr(value, "item", None)
+    if callable(item):
+        shape = getattr(value, "shape", ())
+        if math.prod(shape) != 1:
+            raise UsageError(
+                f"metric {name!r} is {_type_name(value)} of shape {tuple(shape)}; "
+                "expected a scalar - log value.mean() or an artifact"
+            )
+        value = item()
+    if isinstance(value, str | bytes | complex) or value is None:
+        raise UsageError(f"metric {name!r} is {_short(value)}; expected a number - log_param or set_tag take text")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"metric {name!r} is {_short(value)}; expected a number") from error
+
+
+def name_of(key: object) -> str:
+    """The key as a name: a string that is not empty (of any subclass), of any characters.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if isinstance(key, str) and key:
+        return str(key)
+    raise UsageError(f"a name is {_short(key)}; expected a string that is not empty")
+
+
+def step_number(step: object) -> int:
+    """The step as an int: an integer of any library, or a float that is whole.
+
+    Raises:
+        UsageError: it is not a whole number.
+    """
+    if isinstance(step, float) and step.is_integer():
+        return int(step)
+    try:
+        return operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        pass  # not an integer by itself: perhaps a tensor of size 1
+    item = getattr(step, "item", None)
+    if callable(item) and math.prod(getattr(step, "shape", ())) == 1:
+        return step_number(item())
+    raise UsageError(f"step is {_short(step)}; expected an integer")
+
+
+def flatten(params: object, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings, dataclasses and config objects as one dict of dotted names to plain values.
+
+    Raises:
+        UsageError: the outermost value is not a mapping or a config object.
+    """
+    fields = _fields(params)
+    if fields is None:
+        raise UsageError(f"params is {_short(params)}; expected a mapping, such as {{'lr': 0.1}}")
+    flat: dict[str, Any] = {}
+    _flatten_into(flat, fields, prefix, _MAX_DEPTH)
+    return flat
+
+
+def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
+    """The value as JSON knows it, or the text that describes it best."""
+    if value is None or isinstance(value, bool | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, enum.Enum):
+        return plain(value.value, depth)
+    if isinstance(value, int):
+        return int(value) if _MIN_INT <= value <= _MAX_INT else str(value)
+    if isinstance(value, float):
+        return float(value)
+    if depth <= 0:
+        return _short(value)
+    fields = _fields(value)
+    if fields is not None:
+        return {str(key): plain(one, depth - 1) for key, one in fields.items()}
+    if isinstance(value, list | tuple | set | frozenset | range):
+        ordered: Iterable[object] = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+        return [plain(one, depth - 1) for one in ordered]
+    return _plain_object(value, depth)
+
+
+def is_same_param(one: object, other: object) -> bool:
+    """Tell whether two plain values mean the same parameter: `7` and `7.0` do, `7` and `"7"` too."""
+    if one == other:
+        return True
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return math.isnan(one) and math.isnan(other)
+    return str(one) == str(other)
+
+
+def _flatten_into(flat: dict[str, Any], fields: Mapping[Any, Any], prefix: str, depth: int) -> None:
+    for key, value in fields.items():
+        name = f"{prefix}{key}"
+        nested = _fields(value) if depth > 0 else None
+        if nested:
+            _flatten_into(flat, nested, f"{name}.", depth - 1)
+        else:
+            flat[name] = plain(value)
+
+
+def _fields(value: object) -> Mapping[Any, Any] | None:
+    """The fields of a mapping or config object; None for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    if type(value).__module__ == "argparse" and type(value).__name__ == "Namespace":
+        return vars(value)
+    for method in ("model_dump", "to_dict"):  # pydantic; transformers and many config classes
+        dump = getattr(value, method, None)
+        if callable(dump) and not hasattr(value, "shape"):
+            dumped = dump()
+            return dumped if isinstance(dumped, Mapping) else None
+    attributes = getattr(type(value), "__attrs_attrs__", None)
+    if attributes is not None:
+        return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
+    return None
+
+
+def _plain_object(value: object, depth: int) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return f"{value.__module__}.{value.__qualname__}"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return _plain_array(value, shape, depth)
+    return _text(value)
+
+
+def _plain_array(value: Any, shape: tuple[int, ...], depth: int) -> Any:
+    if hasattr(value, "tolist") and math.prod(shape) <= _MAX_ARRAY_ITEMS:
+        return plain(value.tolist(), depth - 1)
+    return f"{_type_name(value)}{list(shape)}"
+
+
+def _text(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{_type_name(value)} whose repr fails: {type(error).__name__}>"
+
+
+def _short(value: object) -> str:
+    text = _text(value)
+    return f"{_type_name(value)} {text if len(text) <= 80 else text[:79] + '…'}"
+
+
+def _type_name(value: object) -> str:
+    return type(value).__qualname__

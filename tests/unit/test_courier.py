@@ -1,0 +1,214 @@
+"""A courier delivers every event once and in order, whatever the backend answers."""
+
+import pytest
+
+from mlobs.backend import Capabilities
+from mlobs.delivery.courier import Courier
+from mlobs.delivery.report import report
+from mlobs.errors import Unavailable
+from mlobs.events import Artifact, BackendSpec, Metrics, Process, RunFinished, RunStarted, Tags
+from mlobs.journal.store import Store
+from mlobs.journal.writer import Writer
+from mlobs.testing import FlakyBackend, MemoryBackend
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "store")
+    store.create()
+    return store
+
+
+def open_run(store, run_id="r1", parent=None):
+    folder = store.new_run(run_id)
+    writer = Writer(folder.path, run_id, is_opener=True)
+    specs = (BackendSpec("memory", "mlobs.testing.backends:MemoryBackend"),)
+    writer.append(RunStarted(1.0, run_id, "e", "n", Process("h", 1), parent_run_id=parent, backends=specs))
+    return folder, writer
+
+
+def drain(courier, clock, steps=500):
+    for _ in range(steps):
+        step = courier.step(with_complete=True)
+        if step == "idle":
+            return
+        clock.now += courier.wait_s()
+    raise AssertionError("the courier does not come to rest")
+
+
+def points(backend, run_id="r1"):
+    return [event.step for event in backend.held[run_id].values() if isinstance(event, Metrics)]
+
+
+def test_every_event_arrives_in_order_and_once(store):
+    folder, writer = open_run(store)
+    backend, clock = MemoryBackend(capabilities=Capabilities(max_events=7)), Clock()
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    for step in range(50):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+        courier.step()
+    writer.append(RunFinished(2.0, "FINISHED"))
+    drain(courier, clock)
+
+    assert points(backend) == list(range(50))
+    assert sum(len(batch.entries) for batch in backend.batches) == 52
+    assert isinstance(list(backend.held["r1"].values())[-1], RunFinished)
+    assert report(folder)["memory"].delivered == 52
+    assert report(folder)["memory"].pending == 0
+
+
+def test_an_outage_only_delays(store):
+    folder, writer = open_run(store)
+    for step in range(20):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    inner, clock = MemoryBackend(capabilities=Capabilities(max_events=5)), Clock()
+    backend = FlakyBackend(inner, [None, *[Unavailable("down")] * 8, "lost answer", None])
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert points(inner) == list(range(20))
+    assert report(folder)["memory"].state == "delivering"
+
+
+def test_while_it_waits_the_state_says_why_and_until_when(store):
+    folder, _ = open_run(store)
+    clock = Clock()
+    courier = Courier(FlakyBackend(MemoryBackend(), [Unavailable("down")]), "s1", clock=clock, jitter=lambda: 1.0)
+    courier.add(folder)
+
+    assert courier.step() == "waiting"
+    assert (report(folder)["memory"].state, report(folder)["memory"].trouble) == ("backing off", "down")
+    assert report(folder)["memory"].pending == 1
+
+
+def test_the_event_that_is_refused_is_parked_alone_with_its_reason(store):
+    class Picky(MemoryBackend):
+        def deliver(self, batch):
+            if any(getattr(entry.event, "step", None) == 13 for entry in batch.entries):
+                raise ValueError("thirteen is unlucky")
+            return super().deliver(batch)
+
+    folder, writer = open_run(store)
+    for step in range(40):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    backend, clock = Picky(), Clock()
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert points(backend) == [step for step in range(40) if step != 13]
+    summary = report(folder)["memory"]
+    assert (summary.rejected, summary.delivered, summary.pending) == (1, 40, 0)
+    assert summary.reasons == ("rejected: thirteen is unlucky",)
+
+
+def test_the_next_sender_goes_on_where_the_last_one_was(store):
+    folder, writer = open_run(store)
+    for step in range(30):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    first, clock = MemoryBackend(capabilities=Capabilities(max_events=10)), Clock()
+    courier = Courier(first, "s1", clock=clock)
+    courier.add(folder)
+    courier.step()
+    second = MemoryBackend(capabilities=Capabilities(max_events=10))
+    heir = Courier(second, "s2", clock=clock)
+    heir.add(folder)
+    drain(heir, clock)
+
+    assert points(first) == list(range(9))
+    assert points(second) == list(range(9, 30))
+    assert second.batches[0].ref == "memory-r1"
+
+
+def test_a_runs_end_comes_after_all_its_writers(store):
+    folder, writer = open_run(store)
+    other = Writer(folder.path, "r1")
+    writer.append(RunFinished(2.0, "FINISHED"))
+    for step in range(25):
+        other.append(Metrics(1.0, step, {"a": 1.0}))
+    backend, clock = MemoryBackend(capabilities=Capabilities(max_events=10)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    kinds = [type(event).__name__ for event in backend.held["r1"].values()]
+    assert kinds == ["RunStarted", *["Metrics"] * 25, "RunFinished"]
+
+
+def test_a_busy_run_does_not_starve_the_others(store):
+    busy_folder, busy = open_run(store, "r1")
+    quiet_folder, _ = open_run(store, "r2")
+    backend, clock = MemoryBackend(capabilities=Capabilities(max_events=3)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(busy_folder)
+    courier.add(quiet_folder)
+    for step in range(10):
+        busy.append(Metrics(1.0, step, {"a": 1.0}))
+        busy.append(Metrics(1.0, step, {"a": 1.0}))
+        busy.append(Metrics(1.0, step, {"a": 1.0}))
+        courier.step()
+
+    assert "r2" in backend.held
+
+
+def test_a_child_is_given_its_parents_reference(store):
+    parent, _ = open_run(store, "r1")
+    child, _ = open_run(store, "r2", parent="r1")
+    backend, clock = MemoryBackend(), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(child)
+    courier.add(parent)
+    drain(courier, clock)
+
+    assert [(batch.run.run_id, batch.parent_ref) for batch in backend.batches] == [("r1", None), ("r2", "memory-r1")]
+
+
+def test_a_batch_holds_no_more_values_than_the_backend_takes(store):
+    folder, writer = open_run(store)
+    for step in range(30):
+        writer.append(Metrics(1.0, step, {str(name): 1.0 for name in range(10)}))
+    backend, clock = MemoryBackend(capabilities=Capabilities(max_values=100)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    sizes = [sum(len(getattr(entry.event, "values", ())) for entry in batch.entries) for batch in backend.batches]
+    assert max(sizes) == 100
+    assert sum(sizes) == 300
+
+
+def test_what_a_backend_cannot_take_is_counted_with_a_reason(store):
+    folder, writer = open_run(store)
+    writer.append(Tags(1.0, {"a": "b"}))
+    writer.append(Artifact(1.0, "x.txt", 1, data=b"x"))
+    capabilities = Capabilities(kinds=frozenset({"run_started", "metrics", "tags"}))
+    backend, clock = MemoryBackend(capabilities=capabilities), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    summary = report(folder)["memory"]
+    assert (summary.delivered, summary.skipped) == (2, 1)
+    assert summary.reasons[0].startswith("skipped: ")
+
+
+def test_blobs_open_whether_inline_or_beside(store):
+    folder, writer = open_run(store)
+    ordinal = writer.keep_bytes(b"large")
+    writer.append(Artifact(1.0, "large.bin", 5, blob=ordinal))
+    writer.append(Artifact(1.0, "small.bin", 5, data=b"small"))
+    backend, clock = MemoryBackend(), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert list(backend.content.values()) == [b"large", b"small"]

@@ -1,0 +1,207 @@
+"""The journal keeps what it was given: whatever the thread, the fork, the signal or the file's way."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from mlobs.errors import StoreError
+from mlobs.events import Metrics, RunFinished, Tags, Unknown
+from mlobs.journal import files
+from mlobs.journal.format import SEGMENT_BYTES, encode, frame
+from mlobs.journal.reader import Reader
+from mlobs.journal.writer import Writer
+
+BOTH_WAYS = pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "written"])
+
+
+def values_of(path):
+    with Reader(path) as reader:
+        values = [event.values["loss"] for _, _, event in reader.events()]
+        assert reader.damage == []
+    return values
+
+
+def point(value):
+    return Metrics(1.0, 0, {"loss": float(value)})
+
+
+@BOTH_WAYS
+def test_events_are_read_back_in_order_while_the_writer_is_open(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    for value in range(10_000):  # more than two segments
+        writer.append(point(value))
+
+    assert values_of(writer.path) == list(range(10_000))
+
+
+@BOTH_WAYS
+def test_close_leaves_nothing_but_the_records(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    writer.append(point(1))
+    end = writer.end()
+    writer.close()
+
+    assert writer.path.stat().st_size == end
+    assert values_of(writer.path) == [1.0]
+
+
+@BOTH_WAYS
+def test_append_after_close_is_refused(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    writer.close()
+
+    with pytest.raises(StoreError, match="closed"):
+        writer.append(point(1))
+
+
+@BOTH_WAYS
+def test_a_record_larger_than_a_segment_is_kept(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    large = Tags(1.0, {"text": "x" * (3 * SEGMENT_BYTES)})
+    writer.append(point(1))
+    writer.append(large)
+    writer.append(point(2))
+
+    with Reader(writer.path) as reader:
+        events = [event for _, _, event in reader.events()]
+    assert events == [point(1), large, point(2)]
+
+
+@BOTH_WAYS
+def test_threads_lose_and_tear_nothing(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+
+    def work(thread):
+        for value in range(5_000):
+            writer.append(point(thread * 10_000 + value))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    values = values_of(writer.path)
+    for number in range(8):
+        mine = [value - number * 10_000 for value in values if value // 10_000 == number]
+        assert mine == list(range(5_000))
+
+
+@BOTH_WAYS
+def test_a_signal_handler_may_append_in_the_middle_of_an_append(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    handled = []
+
+    def handler(*_):
+        handled.append(len(handled))
+        writer.append(point(1_000_000 + handled[-1]))
+
+    earlier = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+    try:
+        for value in range(60_000):
+            writer.append(point(value))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+
+    values = values_of(writer.path)
+    assert len(handled) > 10
+    assert [value for value in values if value < 1_000_000] == list(range(60_000))
+    assert sorted(value - 1_000_000 for value in values if value >= 1_000_000) == handled  # they nest
+
+
+@BOTH_WAYS
+def test_re_entering_while_the_file_grows_loses_nothing(tmp_path, mapped, monkeypatch):
+    """A `__del__` may append at the worst moment: while the next segment is being mapped."""
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    inner = iter(range(1_000_000, 2_000_000))
+    appended = []
+    window = files._Window
+
+    class ReenteringWindow(window):
+        def __init__(self, fd, start, size):
+            super().__init__(fd, start, size)
+            monkeypatch.setattr(files, "_Window", window)
+            for _ in range(6_000):  # more than the segment that is just being made
+                appended.append(next(inner))
+                writer.append(point(appended[-1]))
+
+    monkeypatch.setattr(files, "_Window", ReenteringWindow)
+    for value in range(10_000):
+        writer.append(point(value))
+
+    values = values_of(writer.path)
+    assert [value for value in values if value < 1_000_000] == list(range(10_000))
+    assert [value for value in values if value >= 1_000_000] == appended
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@BOTH_WAYS
+def test_a_forked_child_writes_a_file_of_its_own(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped, is_opener=True)
+    writer.append(point(1))
+    pid = os.fork()
+    if pid == 0:
+        writer.append(point(2))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    writer.append(point(3))
+
+    assert values_of(writer.path) == [1.0, 3.0]
+    (child,) = set(tmp_path.glob("*.journal")) - {writer.path}
+    assert values_of(child) == [2.0]
+    with Reader(writer.path) as parents, Reader(child) as childs:
+        assert parents.header().is_opener
+        assert not childs.header().is_opener
+
+
+def test_a_reader_goes_on_where_it_ended(tmp_path):
+    writer = Writer(tmp_path, "r")
+    with Reader(writer.path) as reader:
+        writer.append(point(1))
+        ((_, end, _),) = reader.events()
+        writer.append(point(2))
+        ((_, _, event),) = reader.events(end)
+
+    assert event == point(2)
+
+
+def test_a_kind_of_a_newer_version_is_kept_and_shown(tmp_path):
+    writer = Writer(tmp_path, "r", mapped=False)
+    with writer.path.open("ab") as file:
+        file.write(frame(encode(["hologram", 1.5, {"depth": 3}])))
+    writer.append(point(1))
+
+    with Reader(writer.path) as reader:
+        events = [event for _, _, event in reader.events()]
+    assert events == [Unknown("hologram", (1.5, {"depth": 3})), point(1)]
+
+
+def test_a_torn_tail_is_no_damage_and_the_next_record_is_read(tmp_path):
+    path = tmp_path / "w.journal"
+    whole, next_one = frame(encode(point(1))), frame(encode(point(2)))
+    path.write_bytes(whole + next_one[:-3])
+    with Reader(path) as reader:
+        ((_, end, event),) = reader.events()
+        assert (event, reader.damage) == (point(1), [])
+        assert 0 < reader.tail_bytes < len(next_one)
+        path.write_bytes(whole + next_one)
+        ((_, _, event),) = reader.events(end)
+
+    assert event == point(2)
+
+
+def test_an_end_recorded_with_a_nan_and_infinities_survives(tmp_path):
+    writer = Writer(tmp_path, "r")
+    writer.append(Metrics(1.0, -3, {"a": float("inf"), "b": float("-inf"), "c": float("nan")}))
+    writer.append(RunFinished(2.0, "FAILED", "boom", "Traceback…", exit_code=3))
+
+    with Reader(writer.path) as reader:
+        metrics, end = (event for _, _, event in reader.events())
+    assert metrics.values["a"] == float("inf")
+    assert metrics.values["b"] == float("-inf")
+    assert metrics.values["c"] != metrics.values["c"]
+    assert end == RunFinished(2.0, "FAILED", "boom", "Traceback…", exit_code=3)
