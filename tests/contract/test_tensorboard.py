@@ -88,7 +88,7 @@ def texts(path: Path, name: str) -> list[str]:
 def render(markdown: str) -> str:
     """The HTML that TensorBoard's server makes of a text."""
     with warnings.catch_warnings():  # its own copy of bleach uses a deprecated part of its own html5lib
-        warnings.filterwarnings("ignore", "html5lib's sanitizer is deprecated", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"\s*html5lib's sanitizer is deprecated", DeprecationWarning)
         from tensorboard.plugin_util import markdown_to_safe_html
     return markdown_to_safe_html(markdown)
 
@@ -529,6 +529,25 @@ def test_a_missing_package_names_the_extra_to_install(tmp_path):
     subprocess.run([sys.executable, "-S", "-c", textwrap.dedent(script)], check=True, timeout=60)
 
 
+def test_a_broken_vendor_package_lets_the_events_wait(tmp_path):
+    """An old tensorboard beside a new NumPy or protobuf fails with whatever error, not ImportError."""
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "__init__.py").write_text("raise AttributeError('np.string_ was removed')")
+    script = f"""
+        import sys
+        sys.path[:0] = [{str(tmp_path)!r}, {str(Path(__file__).parents[2] / "src")!r}]
+        from mlobs.backends.tensorboard import TensorBoard
+        from mlobs.errors import Unavailable
+        try:
+            TensorBoard().source()
+        except Unavailable as error:
+            assert "np.string_" in str(error) and "pip install" in str(error), error
+        else:
+            raise SystemExit("no Unavailable")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+
+
 @contextmanager
 def tensorboard_server(logdir: str, log: Path, *options):
     """A real TensorBoard on a port of the kernel's choice; gives a function that GETs or POSTs JSON."""
@@ -547,10 +566,15 @@ def tensorboard_server(logdir: str, log: Path, *options):
     with log.open("w+") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            address = wait_for(lambda: re.search(r"http://127\.0\.0\.1:\d+", log.read_text()))
+
+            def address():
+                assert server.poll() is None, log.read_text()
+                return re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+
+            base = wait_for(address).group()
 
             def ask(route, query=None, body=None):
-                url = f"{address.group()}/data/{route}?{urllib.parse.urlencode(query or {})}"
+                url = f"{base}/data/{route}?{urllib.parse.urlencode(query or {})}"
                 data = None if body is None else json.dumps(body).encode()
                 request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=20) as response:

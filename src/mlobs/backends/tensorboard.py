@@ -77,7 +77,8 @@ class TensorBoard:
         """Append the batch to the run's event file, on disk on return; a repeat is stored once.
 
         Raises:
-            Unavailable: the disk is full or failing, or what was delivered before has disappeared.
+            Unavailable: the disk is full or failing, what was delivered before has disappeared, or
+                the `tensorboard` that is installed is broken.
             Unauthorized: the folder may not be written.
             MissingPackage: `tensorboard` is not installed.
             DeliveryError: an artifact's content cannot be read.
@@ -186,6 +187,10 @@ def _vendor() -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingPackage(TensorBoard.package, TensorBoard.extra) from error
+    except Exception as error:  # protobuf or NumPy of a version that this tensorboard does not know
+        raise Unavailable(
+            f"tensorboard cannot be imported: {error!r} - type: pip install --upgrade 'mlobs[tensorboard]'"
+        ) from error
 
 
 @contextmanager

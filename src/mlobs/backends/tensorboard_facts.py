@@ -5,6 +5,9 @@ a small file of their own that is replaced as a whole. It also carries the value
 types (a MessagePack map that no dashboard shows), so that the next batch can go on from it.
 """
 
+# protobuf makes its classes at run time: pyright cannot know them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import math

@@ -5,6 +5,9 @@ TensorBoard's own pure-Python part; `tensorboard.compat.tf`, which would import 
 it is installed, is never touched.
 """
 
+# protobuf makes its classes at run time: pyright cannot know them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import os

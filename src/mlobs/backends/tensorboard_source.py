@@ -1,5 +1,8 @@
 """The way back from TensorBoard: what a run's files hold, as events."""
 
+# protobuf makes its classes at run time: pyright cannot know them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import itertools
@@ -72,7 +75,7 @@ def _events(event: Any) -> Iterator[Event]:
 
 
 def _histogram(event: Any, value: Any) -> Histogram:
-    bins = tensor_util.make_ndarray(value.tensor).tolist()
+    bins: Any = tensor_util.make_ndarray(value.tensor).tolist()  # [bins, 3]: left, right, count
     edges = [left for left, _, _ in bins] + [right for _, right, _ in bins[-1:]]
     name = value.tag.removesuffix(HISTOGRAM)
     return Histogram(event.wall_time, event.step, name, [count for _, _, count in bins], edges)

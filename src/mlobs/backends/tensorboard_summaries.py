@@ -1,5 +1,8 @@
 """Events as TensorBoard's protobufs: one Event each, wall time = the event's time, so bytes repeat."""
 
+# protobuf makes its classes at run time: pyright cannot know them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import math
