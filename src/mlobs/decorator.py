@@ -19,7 +19,7 @@ _SKIPPED = ("self", "cls")
 
 def tracked(function: Function, start: Callable[[str], Run], *, name: str | None, log_return: LogReturn) -> Function:
     """Wrap a function so that each call is a run; `start` opens it when there is no current run."""
-    call = _Call(function, start, name or getattr(function, "__name__", "run"), log_return)
+    call = _Call(function, start, name or str(getattr(function, "__name__", "run")), log_return)
     if inspect.isasyncgenfunction(function):
         wrapper = call.async_generator()
     elif inspect.iscoroutinefunction(function):
@@ -68,22 +68,23 @@ class _Call:
             run, args, kwargs = self._open(args, kwargs)
             with run, _left(run):
                 inner = self._function(*args, **kwargs)
-                step, value = inner.__anext__, ()
+                resume: Callable[..., Any] = inner.asend
+                value: Any = None
                 while True:
                     try:
                         with _current(run):
-                            item = await step(*value)
+                            item = await resume(value)
                     except StopAsyncIteration:
                         return
                     try:
-                        sent = yield item
-                        step, value = inner.asend, (sent,)
+                        value = yield item
+                        resume = inner.asend
                     except GeneratorExit:
                         with _current(run):
                             await inner.aclose()
                         raise
                     except BaseException as error:
-                        step, value = inner.athrow, (error,)
+                        resume, value = inner.athrow, error
 
         return wrapper
 

@@ -57,9 +57,9 @@ def wait_for_delivery(
     total = len(pairs)
     with _progress("mlobs: delivering", total) as show:
         while time.monotonic() < deadline and is_sending():
-            shares = [(_share(states.refresh().of(name), ends), ends, name, states) for ends, name, states in pairs]
-            pairs = [pair for share, *pair in shares if share < 1.0]
-            show(total - len(pairs) + sum(share for share, *_ in shares if share < 1.0))
+            shares = [_share(states.refresh().of(name), ends) for ends, name, states in pairs]
+            show(total - len(pairs) + sum(shares))
+            pairs = [pair for pair, share in zip(pairs, shares, strict=True) if share < 1.0]
             if all(_is_hopeless(states.of(name), deadline) for _, name, states in pairs):
                 return  # this holds too when nothing is left
             time.sleep(LOOK_S)

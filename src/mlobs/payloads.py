@@ -81,9 +81,9 @@ def clean_path(path: str) -> str:
 
 def _keep(writer: AnyWriter, path: str, content: bytes, role: Role, step: int | None, meta: Meta | None) -> Artifact:
     media_type = mimetypes.guess_type(path)[0] or ("text/plain" if role == "text" else "application/octet-stream")
-    size_bytes, blob, data = len(content), None, content
-    if size_bytes > INLINE_BYTES:
-        blob, data = writer.keep_bytes(content), None
+    size_bytes = len(content)
+    is_inline = size_bytes <= INLINE_BYTES
+    blob, data = (None, content) if is_inline else (writer.keep_bytes(content), None)
     return Artifact(time.time(), path, size_bytes, role, media_type, blob=blob, data=data, step=step, meta=meta)
 
 

@@ -15,6 +15,13 @@ from mlobs.sending import SenderProcess, SenderThread, Sending
 class OpenRun(Protocol):
     """What the program does to its runs when it ends."""
 
+    parent_id: str | None
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody has ended the run yet."""
+        ...
+
     def end(self, status: Status, reason: str = "", *, traceback: str | None = None) -> None:
         """Record the end, at once, without waiting for anyone. Repeating it does nothing."""
         ...

@@ -135,7 +135,7 @@ def _fields(value: object) -> Mapping[Any, Any] | None:
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return dict(value._asdict())
+        return dict(value._asdict())  # pyright: ignore[reportAttributeAccessIssue] - a named tuple, by duck typing
     if type(value).__module__ == "argparse" and type(value).__name__ == "Namespace":
         return vars(value)
     for method in ("model_dump", "to_dict"):  # pydantic; transformers and many config classes

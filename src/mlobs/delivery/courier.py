@@ -23,7 +23,7 @@ class Courier:
 
     Args:
         backend: used from one thread only.
-        sender_id: names this sender's files of the delivery state.
+        sender_id: unique to this courier; names its files of the delivery state.
         clock: Unix seconds. jitter: a number in [0, 1).
     """
 

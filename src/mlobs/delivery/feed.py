@@ -11,7 +11,7 @@ from typing import BinaryIO
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
-from mlobs.events import Artifact, Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
+from mlobs.events import Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.format import decode_event, is_metrics
 from mlobs.journal.reader import Reader
@@ -23,6 +23,7 @@ class Draft:
     """The next events of one writer, as the backend takes them; `until` is where they end.
 
     `outcomes` holds (outcome, reason, kind) of those that were lowered or skipped, by key.
+    `has_end`: the run's end is among them.
     """
 
     writer: str
@@ -30,6 +31,7 @@ class Draft:
     events: int
     entries: tuple[Entry, ...]
     outcomes: Mapping[str, tuple[Outcome, str, str]]
+    has_end: bool = False
 
 
 class Feed:
@@ -90,8 +92,7 @@ class Feed:
     def accept(self, record: Settled, draft: Draft) -> None:
         """Go on behind a draft, once its record is on the disk."""
         self.state.merge(record)
-        if any(isinstance(entry.event, RunFinished) for entry in draft.entries):
-            self.is_complete = True
+        self.is_complete = self.is_complete or draft.has_end
 
     def _writers(self) -> list[str]:
         """All writers so far, the opener first: a vendor's run begins with its start."""
@@ -113,6 +114,7 @@ class Feed:
         outcomes: dict[str, tuple[Outcome, str, str]] = {}
         cursor = until = self.state.cursors.get(writer, 0)
         events = values = 0
+        has_end = False
         for offset, end, event in self._events(writer, cursor):
             values += _values_in(event)
             is_full = most_values is not None and values > most_values and events > 0
@@ -124,9 +126,10 @@ class Feed:
             if lowering.outcome != "native":
                 outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))
             until, events = end, events + 1
+            has_end = has_end or isinstance(event, RunFinished)
             if events >= limit:
                 break
-        return Draft(writer, until, events, tuple(entries), outcomes) if events else None
+        return Draft(writer, until, events, tuple(entries), outcomes, has_end) if events else None
 
     def _recalled(self) -> Memory:
         """What lowering must know of the events that were settled before this feed began."""
@@ -152,12 +155,11 @@ class Feed:
             yield from reader.events(offset)
 
     def _open_blob(self, entry: Entry) -> BinaryIO:
-        event = entry.event
-        assert isinstance(event, Artifact)
-        if event.blob is None:
-            return io.BytesIO(event.data or b"")
+        blob: int | None = getattr(entry.event, "blob", None)
+        if blob is None:
+            return io.BytesIO(getattr(entry.event, "data", None) or b"")
         writer = entry.key.rpartition(":")[0]
-        return blob_path(self.folder.path, writer, event.blob).open("rb")
+        return blob_path(self.folder.path, writer, blob).open("rb")
 
 
 _VALUED = (Metrics, Params, Tags)
@@ -174,7 +176,7 @@ def root_key(key: str) -> str:
 
 
 def _values_in(event: Event) -> int:
-    return len(event.values) if type(event) in _VALUED else 0
+    return len(event.values) if isinstance(event, _VALUED) else 0
 
 
 def _notes(outcomes: Mapping[str, tuple[Outcome, str, str]]) -> tuple[Note, ...]:

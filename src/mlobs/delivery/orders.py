@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -31,7 +32,7 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
 Order: TypeAlias = Hello | OpenRun | Flush
 
-_decoder = msgspec.json.Decoder(Order)
+_decode: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode  # type: ignore[assignment]
 
 
 def to_line(order: Order) -> bytes:
@@ -41,4 +42,4 @@ def to_line(order: Order) -> bytes:
 
 def from_line(line: bytes) -> Order:
     """Decode one line."""
-    return _decoder.decode(line)
+    return _decode(line)

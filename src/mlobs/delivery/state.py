@@ -137,7 +137,10 @@ class States:
 
 
 class StateWriter:
-    """One sender's file of the delivery state of one run; made at the first record."""
+    """One lane's file of the delivery state of one run; made at the first record.
+
+    `sender_id` is unique to the lane: a file has one writer.
+    """
 
     def __init__(self, folder: Path, sender_id: str) -> None:
         self._path = folder / f"{sender_id}{STATE_SUFFIX}"

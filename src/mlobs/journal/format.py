@@ -12,6 +12,7 @@ its last record of a segment and the segment's end, and then goes on at the next
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -55,7 +56,7 @@ class _Prefixes(dict[int, bytes]):
 PREFIXES = _Prefixes()
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_known = msgspec.msgpack.Decoder(Known).decode
+_decode_known: Callable[[bytes], Known] = msgspec.msgpack.Decoder(Known).decode  # type: ignore[assignment]
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 _decode_any = msgspec.msgpack.Decoder().decode
 

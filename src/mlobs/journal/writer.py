@@ -10,12 +10,13 @@ import time
 import weakref
 from pathlib import Path
 from typing import TypeAlias
+from zlib import crc32
 
 from mlobs.errors import StoreError
 from mlobs.events import Event
 from mlobs.journal.blobs import blob_path, keep_bytes, keep_file
 from mlobs.journal.files import JournalFile, open_file
-from mlobs.journal.format import FORMAT, PREFIXES, Header, crc32, encode, frame
+from mlobs.journal.format import FORMAT, PREFIXES, Header, encode, frame
 from mlobs.journal.process import this_process
 
 JOURNAL_SUFFIX = ".journal"

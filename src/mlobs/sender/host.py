@@ -37,7 +37,7 @@ class Host:
         """Deliver a run to these backends, as soon as no other sender on this host does."""
         for key, backend in backends.items():
             if key not in self._lanes:
-                self._lanes[key] = LaneThread(backend, self._sender_id)
+                self._lanes[key] = LaneThread(backend, f"{self._sender_id}.{len(self._lanes)}")
         self._unclaimed[folder.path] = (folder, tuple(backends))
         self.claim_waiting()
 
