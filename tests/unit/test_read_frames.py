@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import add_writer, open_run, record_run
 
+import mlobs
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import Metrics, Params, Rewind, Tags
 from mlobs.journal.store import Store
@@ -189,3 +190,17 @@ def test_reading_modules_load_neither_pandas_nor_numpy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_without_a_store_the_one_that_a_tracker_would_use_is_read(tmp_path, monkeypatch):
+    record_run(Store(tmp_path / "project" / ".mlobs"), name="upwards")
+    record_run(Store(tmp_path / "set"), name="by the environment")
+    below = tmp_path / "project" / "src"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    monkeypatch.delenv("MLOBS_STORE", raising=False)
+    assert list(mlobs.runs()["name"]) == ["upwards"]
+    monkeypatch.setenv("MLOBS_STORE", str(tmp_path / "set"))
+    assert list(mlobs.runs()["name"]) == ["by the environment"]
+    assert mlobs.load_run("latest").name == "by the environment"
+    assert len(mlobs.metrics()) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,14 +18,15 @@ def open_store(store: StoreLike = None) -> Store:
 
     Raises:
         StoreError: the path was given, and there is no folder.
+        UsageError: the settings cannot be used; the message says which.
     """
     if isinstance(store, Store):
         return store
     if store is None:
         from mlobs.config import load_settings
 
-        return Store(Path(load_settings().store))
-    path = Path(store).expanduser()
+        return Store(load_settings(cwd=Path.cwd(), env=os.environ).store)
+    path = Path(store).expanduser().absolute()
     if not path.is_dir():
         raise StoreError(
             errno.ENOENT, "there is no store here - give the folder that holds `runs`", str(path)

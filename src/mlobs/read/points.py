@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, chain, compress
 
 from mlobs.events import Metrics, Rewind
 
 _REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`
-_NAN = float("nan")
+_NAN, _INF = math.nan, math.inf
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric in short. `min` and `max` leave NaN out, and are NaN if there is nothing else."""
+
+    last: float
+    last_step: int
+    min: float
+    max: float
+    points: int
 
 
 class Points:
@@ -52,6 +66,23 @@ class Points:
         """The value of each metric that was recorded last, by name."""
         values = dict(zip(self.codes, self.values, strict=True))
         return {name: values[code] for name, code in self.names.items() if code in values}
+
+    def summaries(self) -> dict[str, Summary]:
+        """Each metric in short, by name."""
+        least, greatest = dict[int, float](), dict[int, float]()
+        for code, value in zip(self.codes, self.values, strict=True):
+            if value == value:  # noqa: PLR0124 - NaN alone differs from itself
+                if not value >= least.get(code, _INF):
+                    least[code] = value
+                if not value <= greatest.get(code, -_INF):
+                    greatest[code] = value
+        counts = Counter(self.codes)
+        last = dict(zip(self.codes, zip(self.values, self.steps, strict=True), strict=True))
+        return {
+            name: Summary(*last[code], least.get(code, _NAN), greatest.get(code, _NAN), counts[code])
+            for name, code in self.names.items()
+            if code in last
+        }
 
     def _take(self, rows: Sequence[int] | None = None, mask: Sequence[bool] | None = None) -> Points:
         taken = Points(self.names)

@@ -1,0 +1,71 @@
+"""All commands under one name, and the edge where errors become one line and an exit code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mlobs.cli.config import config
+from mlobs.cli.doctor import doctor
+from mlobs.cli.runs import runs
+from mlobs.cli.show import show
+from mlobs.cli.sync import sync
+from mlobs.errors import MlobsError
+
+CANNOT = 2  # the same code as for an unknown option
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error that mlobs raises on purpose is said in one line."""
+        try:
+            return super().invoke(ctx)
+        except MlobsError as error:
+            typer.echo(f"mlobs: {one_line(error)}", err=True)
+            raise typer.Exit(CANNOT) from error
+
+
+def one_line(error: MlobsError) -> str:
+    """Say an error in one line, with the path that it is about."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    return " ".join(text.split())
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="mlobs",
+    help="Look at recorded runs, deliver what is pending, check the installation.",
+    epilog="Exit codes: 0 all is well, 1 something is wrong or still pending, 2 cannot be done as typed.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if value:
+        from mlobs.version import __version__
+
+        typer.echo(f"mlobs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Look at recorded runs, deliver what is pending, check the installation."""
+    del version
+
+
+for _command in (runs, show, sync, config, doctor):
+    app.command()(_command)

@@ -1,0 +1,202 @@
+"""`mlobs show`: all that is known of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.output import (
+    duration,
+    iso,
+    moment,
+    number,
+    print_json,
+    print_table,
+    print_title,
+    printable,
+    size,
+)
+from mlobs.cli.runs import document
+from mlobs.delivery.report import BackendReport, report
+from mlobs.read.artifact import StoredArtifact
+from mlobs.read.record import RunRecord, load_run
+from mlobs.text import param_text
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    *,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all of one run.
+
+    Facts, params, metrics, tags, artifacts, what each backend has, and what is damaged.
+
+    \b
+    mlobs show latest
+    mlobs show 20240131-1200
+    mlobs show latest --json | jq .metrics.loss.last
+
+    Exits with 0 also if the run failed or waits for delivery: `mlobs sync` and `mlobs doctor` judge.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    record = load_run(run, store=store)
+    reports = report(record.folder)
+    if as_json:
+        print_json(_document(record, reports))
+        return
+    _print_facts(record)
+    _print_pairs("params", record.params)
+    _print_metrics(record)
+    _print_pairs("tags", record.tags)
+    _print_artifacts(record)
+    _print_datasets(record)
+    print_delivery(record.run_id, reports)
+    _print_damage(record)
+
+
+def print_delivery(run_id: str, reports: Mapping[str, BackendReport]) -> None:
+    """Print what each backend has of a run."""
+    if not reports:
+        return
+    print_title(f"delivery of {run_id}")
+    headings = ("backend", "delivered", "lowered", "skipped", "rejected", "pending", "lane", "reference")
+    rows = [
+        [
+            name,
+            *(f"{getattr(one, count):,}" for count in headings[1:6]),
+            one.state if one.pending else "",
+            one.url or one.ref or "",
+        ]
+        for name, one in reports.items()
+    ]
+    print_table(headings, rows, right=headings[1:6])
+    for name, one in reports.items():
+        for line in (*one.reasons, *([f"{one.state}: {one.trouble}"] if one.trouble and one.pending else [])):
+            typer.echo(f"  {name}: {printable(line)}")
+
+
+def delivery_document(reports: Mapping[str, BackendReport]) -> dict[str, Any]:
+    """Reports as JSON has them."""
+    return {
+        name: {key: value for key, value in asdict(one).items() if key != "backend"}
+        for name, one in reports.items()
+    }
+
+
+def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[str, Any]:
+    start, end = record.start, record.end
+    return document(record) | {
+        "attempt": start.attempt if start else None,
+        "resumed_from": start.resumed_from if start else None,
+        "rank": start.rank if start else None,
+        "world_size": start.world_size if start else None,
+        "host": start.process.host if start else None,
+        "pid": start.process.pid if start else None,
+        "mlobs_version": start.mlobs_version if start else None,
+        "python_version": start.python_version if start else None,
+        "argv": start.argv if start else None,
+        "traceback": end.traceback if end else None,
+        "exit_code": end.exit_code if end else None,
+        "unrecorded": end.unrecorded if end else 0,
+        "metrics": {name: asdict(one) for name, one in record.points.summaries().items()},
+        "artifacts": [_artifact(one) for one in record.artifacts],
+        "datasets": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "fingerprint": one.fingerprint,
+                "strength": one.strength,
+                "context": one.context,
+            }
+            for one in record.datasets
+        ],
+        "delivery": delivery_document(reports),
+        "damage": [asdict(one) for one in record.damage],
+    }
+
+
+def _artifact(one: StoredArtifact) -> dict[str, Any]:
+    return {
+        "path": one.path,
+        "role": one.role,
+        "media_type": one.media_type,
+        "size_bytes": one.size_bytes,
+        "step": one.step,
+        "at": iso(one.at),
+        "file": one.file,
+    }
+
+
+def _print_facts(record: RunRecord) -> None:
+    start, end = record.start, record.end
+    facts = {
+        "run": record.run_id,
+        "name": record.name,
+        "experiment": record.experiment,
+        "status": record.status,
+        "reason": record.reason,
+        "started": f"{moment(record.started)} UTC" if record.started else "",
+        "ended": f"{moment(record.ended)} UTC" if record.ended else "",
+        "took": duration(record.started, record.ended),
+        "parent": record.parent_run_id or "",
+        "resumed from": (start.resumed_from or "") if start else "",
+        "process": f"pid {start.process.pid} on {start.process.host}" if start else "",
+        "command": " ".join(start.argv) if start else "",
+        "unrecorded": f"{end.unrecorded:,} calls could not be kept" if end and end.unrecorded else "",
+        "folder": str(record.folder.path),
+    }
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        if value:
+            typer.echo(f"{name.ljust(width)}  {printable(value)}")
+    if end and end.traceback:
+        print_title("traceback")
+        typer.echo(end.traceback.rstrip())
+
+
+def _print_pairs(title: str, values: Mapping[str, Any]) -> None:
+    if values:
+        print_title(title)
+        print_table(("name", "value"), [[name, param_text(value)] for name, value in values.items()])
+
+
+def _print_metrics(record: RunRecord) -> None:
+    rows = [
+        [name, number(one.last), number(one.min), number(one.max), f"{one.points:,}", str(one.last_step)]
+        for name, one in record.points.summaries().items()
+    ]
+    if rows:
+        print_title("metrics")
+        headings = ("name", "last", "min", "max", "points", "last step")
+        print_table(headings, rows, right=headings[1:])
+
+
+def _print_artifacts(record: RunRecord) -> None:
+    rows = [
+        [one.path, one.role, size(one.size_bytes), "" if one.step is None else str(one.step), one.media_type]
+        for one in record.artifacts
+    ]
+    if rows:
+        print_title("artifacts")
+        print_table(("path", "role", "size", "step", "media type"), rows, right=("size", "step"))
+
+
+def _print_datasets(record: RunRecord) -> None:
+    rows = [
+        [one.name, one.context, one.version or "", one.strength, one.fingerprint] for one in record.datasets
+    ]
+    if rows:
+        print_title("datasets")
+        print_table(("name", "context", "version", "strength", "fingerprint"), rows)
+
+
+def _print_damage(record: RunRecord) -> None:
+    if record.damage:
+        print_title("damage (everything around it was read)")
+        rows = [[one.file.name, str(one.offset), str(one.size_bytes), one.what] for one in record.damage]
+        print_table(("file", "offset", "bytes", "what"), rows, right=("offset", "bytes"))

@@ -1,0 +1,81 @@
+"""`mlobs sync`: deliver what backends do not have yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.output import print_json, printable
+from mlobs.cli.show import delivery_document, print_delivery
+from mlobs.read.location import find_run, open_store
+
+if TYPE_CHECKING:
+    from mlobs.sender.foreground import Synced
+
+
+def sync(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest. Default: all."),
+    ] = None,
+    *,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Deliver to this backend alone, also if the run did not name it. Repeatable."
+        ),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deliver what backends do not have yet.
+
+    \b
+    mlobs sync
+    mlobs sync latest
+    mlobs sync 20240131-1200 --backend tensorboard      back-fill a backend that was added later
+
+    Nothing is sent twice. Secrets and options of backends come from the environment and the
+    configuration file.
+    Exits with 1 if something is still pending.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    from mlobs.config import load_settings
+    from mlobs.sender import foreground
+
+    opened = open_store(store)
+    folders = [find_run(opened, run) for run in runs] if runs else list(opened.runs())
+    options = load_settings(cwd=Path.cwd(), env=os.environ).backend_options
+    done = foreground.sync(
+        folders, only=backend or (), options=options, show=lambda line: typer.echo(printable(line), err=True)
+    )
+    if as_json:
+        print_json([_document(one) for one in done])
+    else:
+        _print(done)
+    if not all(one.is_settled for one in done):
+        raise typer.Exit(1)
+
+
+def _document(one: Synced) -> dict[str, object]:
+    return {
+        "run_id": one.run_id,
+        "is_settled": one.is_settled,
+        "problems": one.problems,
+        "delivery": delivery_document(one.reports),
+    }
+
+
+def _print(done: Sequence[Synced]) -> None:
+    without = [one.run_id for one in done if not one.reports and not one.problems]
+    for one in done:
+        print_delivery(one.run_id, one.reports)
+        for name, problem in one.problems.items():
+            typer.echo(f"{one.run_id}: {name}: {printable(problem)}", err=True)
+    if without:
+        named = without[0] if len(without) == 1 else f"{len(without):,} runs"
+        typer.echo(f"{named} named no backend - type --backend NAME to send to one", err=True)
