@@ -1,0 +1,142 @@
+"""The way back: what MLflow holds of a run, as events. Any MLflow run can be read, not only mlobs's own."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlobs.backends import mlflow_content as content
+from mlobs.backends import mlflow_uri
+from mlobs.backends.mlflow_client import connect
+from mlobs.backends.mlflow_errors import translated
+from mlobs.errors import UsageError
+from mlobs.events import Artifact, Event, Metrics, Params, Process, RunFinished, RunStarted, Status, Tags
+from mlobs.names import cut_name, unescape_name
+
+MAX_INLINE_BYTES = 1 << 20  # larger artifacts are named with their size, without content
+_OWN_TAGS = frozenset(
+    {content.RUN_ID, content.STARTED, content.PARENT_RUN_ID, content.PARENT, *content.END_TAGS}
+    | {"mlflow.user", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+)
+
+
+@dataclass
+class MLflowSource:
+    """Reads runs at `tracking_uri`; a reference is an MLflow run id."""
+
+    tracking_uri: str = field(repr=False)
+
+    def read(self, ref: str) -> Iterator[Event]:
+        """Yield the run's events: start, tags, params, a Metrics event per point, artifacts, end.
+
+        Params are text, as MLflow keeps them. A metric's points come in order of their time.
+
+        Raises:
+            UsageError: the database does not exist.
+            Unavailable: no answer, or no such run.
+            Unauthorized: the server refuses the credentials.
+            MissingPackage: `mlflow` is not installed.
+        """
+        path = mlflow_uri.sqlite_path(self.tracking_uri)
+        if path is not None and not Path(path).exists():
+            raise UsageError(f"there is no MLflow database {path!r} - check tracking_uri")
+        remote = not mlflow_uri.is_database(self.tracking_uri)
+        with translated(remote=remote, opening=True):
+            client = connect(self.tracking_uri)
+            run = client.get_run(ref)
+            experiment = client.get_experiment(run.info.experiment_id).name
+        with translated(remote=remote):
+            yield _started(run, experiment)
+            yield from _texts(run)
+            for name in sorted(run.data.metrics):
+                yield from _points(client, run, name)
+            yield from _ending(client, run)
+
+
+def _started(run: Any, experiment: str) -> RunStarted:
+    tags = run.data.tags
+    if content.STARTED in tags:
+        return msgspec.json.decode(tags[content.STARTED], type=RunStarted)
+    nobody = Process(host="", pid=0)
+    return RunStarted(run.info.start_time / 1000, run.info.run_id, experiment, run.info.run_name, nobody)
+
+
+def _texts(run: Any) -> Iterator[Event]:
+    at, held = run.info.start_time / 1000, run.data.tags
+    tags: dict[str, str] = {}
+    refused: dict[str, dict[str, str]] = {content.CONFLICT: {}, content.OVERWRITTEN: {}}
+    for name, text in sorted(held.items()):
+        prefix = next((prefix for prefix in refused if name.startswith(prefix)), None)
+        if prefix is not None:
+            refused[prefix][_original(name.removeprefix(prefix), held)] = text
+        elif name not in _OWN_TAGS and not name.startswith((content.INFINITE, content.NAME)):
+            tags[_original(name, held)] = text
+    params = {_original(name, held): text for name, text in sorted(run.data.params.items())}
+    if tags:
+        yield Tags(at, tags)
+    if params:
+        yield Params(at, params)
+    if refused[content.CONFLICT]:
+        yield Params(at, refused[content.CONFLICT], "keep_first")
+    if refused[content.OVERWRITTEN]:
+        yield Params(at, refused[content.OVERWRITTEN], "overwrite")
+
+
+def _points(client: Any, run: Any, name: str) -> Iterator[Event]:
+    has_infinities = _mark(content.INFINITE, name) in run.data.tags
+    shown = _original(name, run.data.tags)
+    for point in client.get_metric_history(run.info.run_id, name):  # the client asks page by page
+        value = point.value
+        if has_infinities and abs(value) == sys.float_info.max:
+            value = math.copysign(math.inf, value)
+        yield Metrics(point.timestamp / 1000, point.step, {shown: value})
+
+
+def _original(name: str, tags: Mapping[str, str]) -> str:
+    """Return the name before lowering; a tag knows it where it was too long to be escaped in full."""
+    return tags.get(_mark(content.NAME, name)) or unescape_name(name)
+
+
+def _mark(prefix: str, name: str) -> str:
+    return cut_name(prefix + name, content.MAX_NAME)
+
+
+def _ending(client: Any, run: Any) -> Iterator[Event]:
+    info, traceback = run.info, None
+    at = (info.end_time or info.start_time) / 1000
+    with tempfile.TemporaryDirectory(prefix="mlobs-") as folder:
+        for file in _files(client, info.run_id, None):
+            data = None
+            if (file.file_size or 0) <= MAX_INLINE_BYTES:
+                data = Path(client.download_artifacts(info.run_id, file.path, folder)).read_bytes()
+            if file.path == content.TRACEBACK and data is not None:
+                traceback = data.decode("utf-8", "replace")
+                continue
+            path, step = content.logged_path(file.path)
+            yield Artifact(at, path, file.file_size or len(data or b""), data=data, step=step)
+    if info.end_time is not None and info.status != "RUNNING":
+        yield _finished(run.data.tags, info.status, at, traceback)
+
+
+def _files(client: Any, ref: str, folder: str | None) -> Iterator[Any]:
+    for entry in client.list_artifacts(ref, folder):
+        if entry.is_dir:
+            yield from _files(client, ref, entry.path)
+        else:
+            yield entry
+
+
+def _finished(tags: Mapping[str, str], mlflow_status: str, at: float, traceback: str | None) -> RunFinished:
+    status: Status = mlflow_status if mlflow_status in {"FINISHED", "KILLED"} else "FAILED"  # type: ignore[assignment]
+    if status == "FAILED" and tags.get(content.STATUS) == "CRASHED":
+        status = "CRASHED"
+    code, unrecorded = tags.get(content.EXIT_CODE), tags.get(content.UNRECORDED, "0")
+    reason = tags.get(content.REASON, "") if status != "FINISHED" else ""
+    return RunFinished(at, status, reason, traceback, int(code) if code else None, int(unrecorded))
