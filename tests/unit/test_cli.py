@@ -1,5 +1,6 @@
 """What the command `mlobs` promises: what it prints, and its exit codes."""
 
+import inspect
 import json
 import math
 import os
@@ -16,6 +17,10 @@ from mlobs.events import Artifact, BackendSpec, Dataset, Log, Metrics, Params, R
 from mlobs.journal.store import Store
 
 MLOBS = [sys.executable, "-m", "mlobs"]
+_APART = (
+    {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+)  # before click 8.2
+RUNNER = CliRunner(**_APART)
 
 LINES_BACKEND = """
 from dataclasses import dataclass, field
@@ -74,7 +79,7 @@ def lines(place, monkeypatch):
 
 def mlobs(*arguments, code=0):
     """Run the command in this process; check its exit code and return what it printed."""
-    result = CliRunner().invoke(app, list(arguments))
+    result = RUNNER.invoke(app, list(arguments))
     assert result.exit_code == code, (result.output, result.exception)
     return result
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -144,7 +144,11 @@ def _some(names: list[str]) -> str:
 def _extras() -> dict[str, list[str]]:
     """The packages of each extra that is for users."""
     extras: dict[str, list[str]] = {}
-    for requirement in metadata.requires("mlobs") or ():
+    try:
+        requirements: Sequence[str] = metadata.requires("mlobs") or ()
+    except metadata.PackageNotFoundError:
+        return extras  # run from its source without being installed
+    for requirement in requirements:
         found = _EXTRA.match(requirement)
         if found and found[2] not in _NOT_FOR_USERS and "python_version" not in requirement:
             extras.setdefault(found[2], []).append(found[1])
