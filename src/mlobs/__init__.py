@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlobs import backends as backends
+    from mlobs.api import log_artifact as log_artifact
+    from mlobs.api import log_artifacts as log_artifacts
+    from mlobs.api import log_dict as log_dict
+    from mlobs.api import log_metric as log_metric
+    from mlobs.api import log_metrics as log_metrics
+    from mlobs.api import log_param as log_param
+    from mlobs.api import log_params as log_params
+    from mlobs.api import log_text as log_text
+    from mlobs.api import set_tag as set_tag
+    from mlobs.api import set_tags as set_tags
     from mlobs.api import start_run as start_run
     from mlobs.api import track as track
-    from mlobs.current import current_run as current_run
-    from mlobs.current import log_artifact as log_artifact
-    from mlobs.current import log_artifacts as log_artifacts
-    from mlobs.current import log_dict as log_dict
-    from mlobs.current import log_metric as log_metric
-    from mlobs.current import log_metrics as log_metrics
-    from mlobs.current import log_param as log_param
-    from mlobs.current import log_params as log_params
-    from mlobs.current import log_text as log_text
-    from mlobs.current import set_tag as set_tag
-    from mlobs.current import set_tags as set_tags
     from mlobs.errors import DeliveryError as DeliveryError
     from mlobs.errors import MissingPackage as MissingPackage
     from mlobs.errors import MlobsError as MlobsError
@@ -34,27 +33,56 @@ if TYPE_CHECKING:
     from mlobs.read.frames import runs as runs
     from mlobs.read.record import load_run as load_run
     from mlobs.run import Run as Run
+    from mlobs.run import current_run as current_run
     from mlobs.tracker import Tracker as Tracker
     from mlobs.version import __version__ as __version__
 
 _EXPORTS = {
-    "mlobs.api": ["start_run", "track"],
-    "mlobs.current": [
-        "current_run", "log_artifact", "log_artifacts", "log_dict", "log_metric", "log_metrics",
-        "log_param", "log_params", "log_text", "set_tag", "set_tags",
+    "mlobs.api": [
+        "log_artifact", "log_artifacts", "log_dict", "log_metric", "log_metrics", "log_param", "log_params",
+        "log_text", "set_tag", "set_tags", "start_run", "track",
     ],
     "mlobs.errors": [
-        "DeliveryError", "MissingPackage", "MlobsError", "StoreError", "Unauthorized", "Unavailable", "UsageError",
+        "DeliveryError", "MissingPackage", "MlobsError", "StoreError", "Unauthorized", "Unavailable",
+        "UsageError",
     ],
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.read.record": ["load_run"],
-    "mlobs.run": ["Run"],
+    "mlobs.run": ["Run", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted([*_HOME, "backends"])
+__all__ = [
+    "DeliveryError",
+    "MissingPackage",
+    "MlobsError",
+    "Run",
+    "StoreError",
+    "Tracker",
+    "Unauthorized",
+    "Unavailable",
+    "UsageError",
+    "__version__",
+    "backends",
+    "current_run",
+    "load_run",
+    "log_artifact",
+    "log_artifacts",
+    "log_dict",
+    "log_metric",
+    "log_metrics",
+    "log_param",
+    "log_params",
+    "log_text",
+    "metrics",
+    "runs",
+    "set_tag",
+    "set_tags",
+    "start_run",
+    "track",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,23 @@
-"""The module-level way in: `mlobs.start_run` and `mlobs.track` on a tracker made from the settings."""
+"""The module-level way in: runs of a tracker made from the settings, and calls to the current run."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mlobs.decorator import LogReturn, tracked
-from mlobs.run import Run
+from mlobs.program import program
+from mlobs.run import Run, current_run
 from mlobs.tracker import Tracker
+from mlobs.troubles import Troubles
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+
+_troubles = Troubles()
 
 
 def start_run(
@@ -25,29 +31,73 @@ def start_run(
     return _default_tracker().start_run(name, experiment=experiment, params=params, tags=tags)
 
 
+@overload
+def track(function: Function) -> Function: ...
+
+
+@overload
+def track(
+    *, experiment: str | None = None, name: str | None = None, log_return: LogReturn = "metrics"
+) -> Callable[[Function], Function]: ...
+
+
 def track(
     function: Function | None = None,
     *,
     experiment: str | None = None,
     name: str | None = None,
     log_return: LogReturn = "metrics",
-) -> Any:
+) -> Function | Callable[[Function], Function]:
     """Decorate a train function on the default tracker, made at the first call; see `Tracker.track`."""
 
+    def start(run_name: str) -> Run:
+        return start_run(run_name, experiment=experiment)
+
     def decorate(inner: Function) -> Function:
-        return tracked(
-            inner, lambda run_name: start_run(run_name, experiment=experiment), name=name, log_return=log_return
-        )
+        return tracked(inner, start, name=name, log_return=log_return)
 
     return decorate if function is None else decorate(function)
 
 
+def _on_current(method: Callable[Concatenate[Run, Arguments], None]) -> Callable[Arguments, None]:
+    """Make the module-level function of a method of `Run`: with no current run it warns once."""
+
+    @functools.wraps(method)
+    def function(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        run = current_run()
+        if run is not None:
+            method(run, *args, **kwargs)
+        else:
+            _troubles.report(f"mlobs.{method.__name__}", args[0] if args else "", LookupError(_no_run()))
+
+    return function
+
+
+def _no_run() -> str:
+    if len(program().runs) > 1:
+        return "several runs are open and none is current here - call it on the Run object"
+    return "no run is open - type: with mlobs.start_run(): ..."
+
+
+log_artifact = _on_current(Run.log_artifact)
+log_artifacts = _on_current(Run.log_artifacts)
+log_dict = _on_current(Run.log_dict)
+log_metric = _on_current(Run.log_metric)
+log_metrics = _on_current(Run.log_metrics)
+log_param = _on_current(Run.log_param)
+log_params = _on_current(Run.log_params)
+log_text = _on_current(Run.log_text)
+set_tag = _on_current(Run.set_tag)
+set_tags = _on_current(Run.set_tags)
+
+
 def _default_tracker() -> Tracker:
     """The tracker of the settings as they are now; a new one only when they changed."""
-    return _tracker_for(os.getcwd(), frozenset(item for item in os.environ.items() if item[0].startswith("MLOBS_")))
+    variables = frozenset(item for item in os.environ.items() if item[0].startswith("MLOBS_"))
+    return _tracker_for(Path.cwd(), variables)
 
 
 @functools.lru_cache(maxsize=8)
-def _tracker_for(cwd: str, environment: frozenset[tuple[str, str]]) -> Tracker:
-    del cwd, environment  # the keys: what the settings are made of
+def _tracker_for(cwd: Path, variables: frozenset[tuple[str, str]]) -> Tracker:
+    del cwd, variables  # the keys: what the settings are made of
     return Tracker()

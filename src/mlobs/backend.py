@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, get_args, runtime_checkable
 
-from mlobs.events import Event, RunStarted
+from mlobs.events import Event, Known, Role, RunStarted
 
-ALL_KINDS = frozenset(
-    "run_started params metrics tags log artifact histogram dataset snapshot model_fingerprint "
-    "heartbeat rewind run_finished".split()
-)
-ALL_ROLES = frozenset("file image figure table matrix confusion_matrix model text".split())
+ALL_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Known))
+ALL_ROLES: frozenset[str] = frozenset(get_args(Role))
 
 
 @dataclass(frozen=True)
@@ -104,10 +101,14 @@ class Backend(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the backend is called in reports and settings."""
+        ...
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What it takes as it is."""
+        ...
 
     def deliver(self, batch: Batch) -> Receipt:
         """Store the batch durably and return the receipt; a repeated batch is stored once.
@@ -131,4 +132,3 @@ class Source(Protocol):
     def read(self, ref: str) -> Iterable[Event]:
         """Yield the run's events as the vendor holds them now; `ref` is a receipt's."""
         ...
-

@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from mlobs import current
-from mlobs.run import Run
+from mlobs.run import Run, current_run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 LogReturn: TypeAlias = Literal["metrics"] | None
 _SKIPPED = ("self", "cls")
 
 
-def tracked(function: Function, start: Callable[[str], Run], *, name: str | None, log_return: LogReturn) -> Function:
+def tracked(
+    function: Function, start: Callable[[str], Run], *, name: str | None, log_return: LogReturn
+) -> Function:
     """Wrap a function so that each call is a run; `start` opens it when there is no current run."""
     call = _Call(function, start, name or str(getattr(function, "__name__", "run")), log_return)
     if inspect.isasyncgenfunction(function):
@@ -34,7 +36,9 @@ def tracked(function: Function, start: Callable[[str], Run], *, name: str | None
 class _Call:
     """What the four kinds of function share: the run's opening, its arguments and its result."""
 
-    def __init__(self, function: Callable[..., Any], start: Callable[[str], Run], name: str, log_return: LogReturn) -> None:
+    def __init__(
+        self, function: Callable[..., Any], start: Callable[[str], Run], name: str, log_return: LogReturn
+    ) -> None:
         self._function, self._start, self._name, self._log_return = function, start, name, log_return
         self._signature = inspect.signature(function)
         self._takes_run = "run" in self._signature.parameters
@@ -88,11 +92,13 @@ class _Call:
 
         return wrapper
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, tuple[Any, ...], dict[str, Any]]:
+    def _open(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Run, tuple[Any, ...], dict[str, Any]]:
         """Open the run with the call's arguments as params, and put it where the function takes it."""
         bound = self._signature.bind_partial(*args, **kwargs)  # what is missing, the call itself complains of
         given = bound.arguments.get("run")
-        outer = given if isinstance(given, Run) else current.current_run()
+        outer = given if isinstance(given, Run) else current_run()
         run = outer.child(self._name) if outer is not None else self._start(self._name)
         complete = self._signature.bind_partial(*args, **kwargs)
         complete.apply_defaults()
@@ -117,16 +123,23 @@ class _Call:
 
     def _keep_result(self, run: Run, result: Any) -> Any:
         """Record a mapping of numbers as final metrics, and give the result back as it is."""
-        if self._log_return == "metrics" and isinstance(result, Mapping) and result:
-            if all(isinstance(key, str) and _is_number(value) for key, value in result.items()):
-                run.log_final(result)
+        if self._log_return == "metrics" and _is_metrics(result):
+            run.log_final(result)
         return result
+
+
+def _is_metrics(result: object) -> bool:
+    """Tell whether a result is a mapping of names to numbers, and not empty."""
+    if not isinstance(result, Mapping) or not result:
+        return False
+    return all(isinstance(key, str) and _is_number(value) for key, value in result.items())
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, bool):
         return False
-    return isinstance(value, numbers.Real) or (callable(getattr(value, "item", None)) and getattr(value, "size", 1) == 1)
+    is_single = callable(getattr(value, "item", None)) and getattr(value, "shape", ()) in ((), (1,))
+    return isinstance(value, numbers.Real) or is_single
 
 
 @contextmanager

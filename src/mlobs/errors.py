@@ -1,12 +1,12 @@
-"""The errors of mlobs, one tree; a class exists only where somebody catches it differently.
+"""The errors of mlobs, one tree: a class exists only if somebody catches it differently.
 
-    MlobsError
-    ├── UsageError            the caller's input is wrong: names, values, options (also a ValueError)
-    ├── StoreError            the local store cannot be used: not writable, full, not a store (also an OSError)
-    └── DeliveryError         a backend could not take a batch
-        ├── Unavailable       not now: down, slow, throttled; the batch is sent again later
-        ├── Unauthorized      not with these credentials; the lane pauses and says so
-        └── MissingPackage    the vendor's package is not installed; the events wait
+MlobsError
+├── UsageError            the caller's input is wrong: names, values, options (also a ValueError)
+├── StoreError            the local store cannot be used: not writable, full, not a store (also an OSError)
+└── DeliveryError         a backend could not take a batch
+    ├── Unavailable       not now: down, slow, throttled; the batch is sent again later
+    ├── Unauthorized      not with these credentials; the lane pauses and says so
+    └── MissingPackage    the vendor's package is not installed; the events wait
 """
 
 from __future__ import annotations

@@ -32,16 +32,18 @@ class Ledger:
             for name, value in values.items()
             if name not in fresh and not is_same_param(self._known[name], value)
         }
-        if changed and self._on_conflict == "raise":
-            raise UsageError(self._contradiction(changed, "on_conflict='raise' refuses it"))
-        events, warning, now = [], "", time.time()
-        if fresh:
-            events.append(Params(now, fresh))
-        if changed and self._on_conflict != "raise":
-            events.append(Params(now, changed, self._on_conflict))
-            verdict = "the first counts" if self._on_conflict == "keep_first" else "the last counts"
-            warning = self._contradiction(changed, f"{verdict} (on_conflict={self._on_conflict!r}); both are recorded")
-        self._known.update(fresh if self._on_conflict == "keep_first" else {**fresh, **changed})
+        policy, now = self._on_conflict, time.time()
+        events = [Params(now, fresh)] if fresh else []
+        warning = ""
+        if changed:
+            if policy == "raise":
+                raise UsageError(self._contradiction(changed, "on_conflict='raise' refuses it"))
+            events.append(Params(now, changed, policy))
+            counts = "first" if policy == "keep_first" else "last"
+            warning = self._contradiction(
+                changed, f"the {counts} counts (on_conflict={policy!r}); both are recorded"
+            )
+        self._known.update(fresh if policy == "keep_first" else {**fresh, **changed})
         return events, warning
 
     def _contradiction(self, changed: Mapping[str, Any], verdict: str) -> str:

@@ -73,7 +73,7 @@ class Opened:
     _parent: Opened | None = None
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
-    _awaited: list[Awaited] = field(default_factory=list)
+    awaited: list[Awaited] = field(default_factory=list)
 
     @classmethod
     def open(cls, plan: Plan, experiment: str, name: str | None, parent: Opened | None = None) -> Opened:
@@ -149,9 +149,9 @@ class Opened:
         self.writer.close()
         if self.folder is None:
             return
-        awaited = [Awaited(self.folder, {self.writer.id: end}), *self._awaited]
+        awaited = [Awaited(self.folder, {self.writer.id: end}), *self.awaited]
         if self._parent is not None:
-            self._parent._awaited += awaited  # the outermost run waits for all below it
+            self._parent.awaited += awaited  # the outermost run waits for all below it
             return
         sending = self.plan.sending()
         if sending is not None:

@@ -7,39 +7,60 @@ import posixpath
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any
 
 from mlobs.errors import UsageError
-from mlobs.events import Artifact, Meta, Role
+from mlobs.events import Artifact, Meta
 from mlobs.journal.blobs import INLINE_BYTES
 from mlobs.journal.writer import AnyWriter
 from mlobs.text import json_bytes
 from mlobs.values import plain
 
 
-def artifact_of_text(writer: AnyWriter, name: str, text: str, step: int | None, meta: Meta | None) -> Artifact:
+def artifact_of_text(
+    writer: AnyWriter, name: str, text: str, step: int | None, meta: Meta | None
+) -> Artifact:
     """Keep a text under `name`, which gets the suffix `.txt` if it has none."""
     if not isinstance(text, str):
-        raise UsageError(f"log_text({name!r}) got {type(text).__name__}; expected str - log_dict takes mappings")
+        raise UsageError(
+            f"log_text({name!r}) got {type(text).__name__}; expected str - log_dict takes mappings"
+        )
+    content = text.encode("utf-8", "backslashreplace")
     path = _with_suffix(name, ".txt")
-    return _keep(writer, path, text.encode("utf-8", "surrogateescape"), "text", step, meta)
+    return Artifact(
+        time.time(),
+        path,
+        len(content),
+        "text",
+        _media_type(path, "text/plain"),
+        *_kept(writer, content),
+        step,
+        meta,
+    )
 
 
-def artifact_of_dict(writer: AnyWriter, name: str, value: Any, step: int | None, meta: Meta | None) -> Artifact:
+def artifact_of_dict(
+    writer: AnyWriter, name: str, value: object, step: int | None, meta: Meta | None
+) -> Artifact:
     """Keep a mapping or list as JSON under `name`, which gets the suffix `.json` if it has none."""
+    content = json_bytes(plain(value))
     path = _with_suffix(name, ".json")
-    return _keep(writer, path, json_bytes(plain(value)), "text", step, meta)
+    return Artifact(
+        time.time(), path, len(content), "text", "application/json", *_kept(writer, content), step, meta
+    )
 
 
 def artifact_of_file(
     writer: AnyWriter, source: Path, path: str, step: int | None, meta: Meta | None
 ) -> Artifact:
     """Keep a file as it is now; it may change or vanish afterwards."""
-    media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    media_type = _media_type(path, "application/octet-stream")
     if source.stat().st_size <= INLINE_BYTES:
-        return _keep(writer, path, source.read_bytes(), "file", step, meta)
+        content = source.read_bytes()
+        return Artifact(
+            time.time(), path, len(content), "file", media_type, *_kept(writer, content), step, meta
+        )
     blob, size_bytes = writer.keep_file(source)
-    return Artifact(time.time(), path, size_bytes, "file", media_type, blob=blob, step=step, meta=meta)
+    return Artifact(time.time(), path, size_bytes, "file", media_type, blob, None, step, meta)
 
 
 def files_of(source: Path, artifact_path: str | None) -> Iterator[tuple[Path, str]]:
@@ -79,12 +100,13 @@ def clean_path(path: str) -> str:
     return clean
 
 
-def _keep(writer: AnyWriter, path: str, content: bytes, role: Role, step: int | None, meta: Meta | None) -> Artifact:
-    media_type = mimetypes.guess_type(path)[0] or ("text/plain" if role == "text" else "application/octet-stream")
-    size_bytes = len(content)
-    is_inline = size_bytes <= INLINE_BYTES
-    blob, data = (None, content) if is_inline else (writer.keep_bytes(content), None)
-    return Artifact(time.time(), path, size_bytes, role, media_type, blob=blob, data=data, step=step, meta=meta)
+def _kept(writer: AnyWriter, content: bytes) -> tuple[int | None, bytes | None]:
+    """The blob's ordinal or the content itself, whichever the event is to hold."""
+    return (None, content) if len(content) <= INLINE_BYTES else (writer.keep_bytes(content), None)
+
+
+def _media_type(path: str, otherwise: str) -> str:
+    return mimetypes.guess_type(path)[0] or otherwise
 
 
 def _with_suffix(name: str, suffix: str) -> str:

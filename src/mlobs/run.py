@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import PurePath
 from time import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from mlobs import current, payloads
 from mlobs.delivery.report import BackendReport
@@ -18,6 +19,11 @@ from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
 from mlobs.troubles import Troubles, caller, log
 from mlobs.values import flatten, name_of, plain, scalar, step_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
+
+_NAMED_KEYS = 3  # in a message about a mapping
 
 
 class Run:
@@ -53,7 +59,9 @@ class Run:
         """RUNNING, or how the run ended."""
         return self._opened.status
 
-    def log_metric(self, key: str, value: float, step: int | None = None, *, meta: Meta | None = None) -> None:
+    def log_metric(
+        self, key: str, value: float, step: int | None = None, *, meta: Meta | None = None
+    ) -> None:
         """Record one value of a metric.
 
         `value` is a float, or anything with `.item()` and size 1; NaN and infinities are kept.
@@ -121,7 +129,9 @@ class Run:
         with self._troubles.noted("log_text", name):
             self._append(payloads.artifact_of_text(self._opened.writer, name, text, step, meta))
 
-    def log_dict(self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None) -> None:
+    def log_dict(
+        self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
+    ) -> None:
         """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
         with self._troubles.noted("log_dict", name):
             self._append(payloads.artifact_of_dict(self._opened.writer, name, value, step, meta))
@@ -155,7 +165,9 @@ class Run:
             for path, name in payloads.files_of(source, artifact_path):
                 self._append(payloads.artifact_of_file(self._opened.writer, path, name, None, meta))
 
-    def child(self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None) -> Run:
+    def child(
+        self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None
+    ) -> Run:
         """Open a run below this one, such as a fold or a trial; it is itself a context manager."""
         run = Run(self._opened.child(name))
         run.begin(params, tags)
@@ -207,10 +219,12 @@ class Run:
         """Record metrics of the whole run, at the last step that was logged."""
         self.log_metrics(metrics, step=self._last_step)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         status, reason, text = ending(error)
         self.finish(status, reason, traceback=text)
 
@@ -234,8 +248,20 @@ class Run:
             log.warning("%s: %s", caller(), warning)
 
 
+def current_run() -> Run | None:
+    """The run that module-level calls go to here, or None.
+
+    That is the run opened last in this context; in a thread started without a copied context, the
+    process's one open run.
+    """
+    run = current.current()
+    return run if isinstance(run, Run) else None
+
+
 def _names(mapping: object) -> str:
     """Name the keys of what was to be a mapping, for a message."""
     if not isinstance(mapping, Mapping):
         return type(mapping).__name__
-    return ", ".join(str(key) for key in list(mapping)[:3]) + (", …" if len(mapping) > 3 else "")
+    return ", ".join(str(key) for key in list(mapping)[:_NAMED_KEYS]) + (
+        ", …" if len(mapping) > _NAMED_KEYS else ""
+    )

@@ -19,7 +19,7 @@ from mlobs.journal.store import RunFolder, Store
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
-_NO_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_NO_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
     "import sys; del sys.path[0]; sys.path.append(sys.argv[1]); "
     "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
@@ -61,6 +61,7 @@ class SenderProcess:
         self._opened: list[OpenRun] = []
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+        """Tell the sender of this run; the first starts it."""
         order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
         self._opened.append(order)
         if not self.is_alive():
@@ -69,11 +70,13 @@ class SenderProcess:
             self._tell(order)
 
     def flush(self) -> None:
+        """Tell the sender that somebody waits; start another if it died."""
         if not self.is_alive():
             self._start()
         self._tell(Flush())
 
     def is_alive(self) -> bool:
+        """Tell whether the sender's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
@@ -137,16 +140,20 @@ class SenderThread:
         self._host = Host(f"{os.getpid()}-{secrets.token_hex(4)}")
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+        """Start the lanes of these very objects, if need be, and give them the run."""
         self._host.open(folder, {str(id(backend)): backend for backend in backends})
 
     def flush(self) -> None:
+        """Make the lanes send at once."""
         self._host.claim_waiting()
         self._host.flush()
 
     def is_alive(self) -> bool:
+        """The lanes live as long as this process."""
         return True
 
     def close(self) -> None:
+        """Stop the lanes; what is left waits in the store."""
         self._host.close()
 
     def forget(self) -> None:

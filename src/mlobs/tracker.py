@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from mlobs.backend import Backend
 from mlobs.config import Settings, load_settings
 from mlobs.decorator import LogReturn, tracked
 from mlobs.delivery.registry import missing_package, public_spec, resolve, spec_of
-from mlobs.errors import UsageError
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened, Plan
@@ -85,9 +84,17 @@ class Tracker:
         run.begin(params, tags)
         return run
 
+    @overload
+    def track(self, function: Function) -> Function: ...
+
+    @overload
+    def track(
+        self, *, name: str | None = None, log_return: LogReturn = "metrics"
+    ) -> Callable[[Function], Function]: ...
+
     def track(
         self, function: Function | None = None, *, name: str | None = None, log_return: LogReturn = "metrics"
-    ) -> Any:
+    ) -> Function | Callable[[Function], Function]:
         """Decorate a train function: each call becomes a run, or a child of the current one.
 
         The call's arguments become params (nested configs under dotted names), a mapping of numbers
@@ -96,7 +103,7 @@ class Tracker:
         """
 
         def decorate(inner: Function) -> Function:
-            return tracked(inner, lambda run_name: self.start_run(run_name), name=name, log_return=log_return)
+            return tracked(inner, self.start_run, name=name, log_return=log_return)
 
         return decorate if function is None else decorate(function)
 
@@ -107,7 +114,9 @@ def _plan(settings: Settings, backends: Iterable[str | Backend]) -> Plan:
         return Plan(settings, None, (), ())
     store = Store(Path(settings.store))
     store.create()
-    specs = tuple(public_spec(spec_of(backend)) for backend in found) if settings.delivery == "process" else ()
+    specs = (
+        tuple(public_spec(spec_of(backend)) for backend in found) if settings.delivery == "process" else ()
+    )
     for backend in found:
         missing = missing_package(backend)
         if missing is not None:

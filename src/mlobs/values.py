@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import math
 import operator
@@ -15,6 +15,7 @@ from mlobs.errors import UsageError
 
 _MAX_DEPTH = 16  # deeper configs are cycles, or nobody reads them as dotted names
 _MAX_ARRAY_ITEMS = 100  # a longer array is data, not a parameter: it is described
+_SHORT_CHARACTERS = 80  # of a value that a message quotes
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack holds
 
 
@@ -36,7 +37,9 @@ def scalar(name: object, value: object) -> float:
             )
         value = item()
     if isinstance(value, str | bytes | complex) or value is None:
-        raise UsageError(f"metric {name!r} is {_short(value)}; expected a number - log_param or set_tag take text")
+        raise UsageError(
+            f"metric {name!r} is {_short(value)}; expected a number - log_param or set_tag take text"
+        )
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
@@ -152,7 +155,7 @@ def _fields(value: object) -> Mapping[Any, Any] | None:
 def _plain_object(value: object, depth: int) -> Any:
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+    if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
@@ -177,7 +180,9 @@ def _text(value: object) -> str:
 
 def _short(value: object) -> str:
     text = _text(value)
-    return f"{_type_name(value)} {text if len(text) <= 80 else text[:79] + '…'}"
+    if len(text) > _SHORT_CHARACTERS:
+        text = f"{text[: _SHORT_CHARACTERS - 1]}…"
+    return f"{_type_name(value)} {text}"
 
 
 def _type_name(value: object) -> str:

@@ -35,7 +35,9 @@ def test_it_prints_a_comparison_and_the_commands_that_open_the_result(demo):
     output, printed, points = demo
 
     assert "best val accuracy" in printed
-    assert f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///{output}/mlflow.db" in printed
+    assert (
+        f"mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///{output}/mlflow.db" in printed
+    )
     assert f"tensorboard --host 127.0.0.1 --port 6006 --logdir {output}/tensorboard" in printed
     assert len(points) == 4 * 5
     assert sum(map(len, points.values())) == 4 * (150 * 4 + 1)

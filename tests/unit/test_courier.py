@@ -82,7 +82,9 @@ def test_an_outage_only_delays(store):
 def test_while_it_waits_the_state_says_why_and_until_when(store):
     folder, _ = open_run(store)
     clock = Clock()
-    courier = Courier(FlakyBackend(MemoryBackend(), [Unavailable("down")]), "s1", clock=clock, jitter=lambda: 1.0)
+    courier = Courier(
+        FlakyBackend(MemoryBackend(), [Unavailable("down")]), "s1", clock=clock, jitter=lambda: 1.0
+    )
     courier.add(folder)
 
     assert courier.step() == "waiting"
@@ -169,7 +171,10 @@ def test_a_child_is_given_its_parents_reference(store):
     courier.add(parent)
     drain(courier, clock)
 
-    assert [(batch.run.run_id, batch.parent_ref) for batch in backend.batches] == [("r1", None), ("r2", "memory-r1")]
+    assert [(batch.run.run_id, batch.parent_ref) for batch in backend.batches] == [
+        ("r1", None),
+        ("r2", "memory-r1"),
+    ]
 
 
 def test_a_batch_holds_no_more_values_than_the_backend_takes(store):
@@ -181,7 +186,9 @@ def test_a_batch_holds_no_more_values_than_the_backend_takes(store):
     courier.add(folder)
     drain(courier, clock)
 
-    sizes = [sum(len(getattr(entry.event, "values", ())) for entry in batch.entries) for batch in backend.batches]
+    sizes = [
+        sum(len(getattr(entry.event, "values", ())) for entry in batch.entries) for batch in backend.batches
+    ]
     assert max(sizes) == 100
     assert sum(sizes) == 300
 

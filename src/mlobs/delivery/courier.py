@@ -68,7 +68,7 @@ class Courier:
             draft = feed.draft(self.lane.limit)
             if draft is None or self._waits_for_parent(feed):
                 continue
-            self._feeds[run_id] = self._feeds.pop(run_id)  # to the end: a busy run must not starve the others
+            self._feeds[run_id] = self._feeds.pop(run_id)  # to the end: a busy run starves nobody
             return self._deliver(feed, draft)
         return "idle"
 
@@ -121,8 +121,10 @@ class Courier:
 
     def _write_state(self, run_id: str) -> None:
         lane = self.lane
-        record = LaneChanged(self._clock(), self.backend.name, lane.state, lane.reason, lane.resume_at or None)
-        self._writers[run_id].append(record)
+        until = lane.resume_at or None
+        self._writers[run_id].append(
+            LaneChanged(self._clock(), self.backend.name, lane.state, lane.reason, until)
+        )
 
     def _is_at_value_limit(self, draft: Draft) -> bool:
         most = self.backend.capabilities.max_values
@@ -139,7 +141,10 @@ class Courier:
     def _waits_for_parent(self, feed: Feed) -> bool:
         if feed.state.ref is not None or feed.run is None or feed.run.parent_run_id is None:
             return False
-        if not feed.folder.sibling(feed.run.parent_run_id).path.exists() or self._parent_ref(feed) is not None:
+        if (
+            not feed.folder.sibling(feed.run.parent_run_id).path.exists()
+            or self._parent_ref(feed) is not None
+        ):
             return False
         return self._clock() - self._since[feed.folder.run_id] < PARENT_WAIT_S
 

@@ -96,7 +96,8 @@ class Feed:
 
     def _writers(self) -> list[str]:
         """All writers so far, the opener first: a vendor's run begins with its start."""
-        return sorted((path.stem for path in self.folder.journals()), key=lambda name: (name != self._opener, name))
+        writers = [path.stem for path in self.folder.journals()]
+        return sorted(writers, key=lambda name: (name != self._opener, name))
 
     def _find_start(self) -> bool:
         for writer in self._writers():

@@ -15,7 +15,10 @@ Verdict: TypeAlias = Literal["retry", "halve", "park"]
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 60.0
-PAUSE_S = 300.0  # an unauthorised or incomplete set-up is looked at again this often: somebody may have mended it
+PAUSE_S = (
+    300.0  # a set-up that is refused or incomplete is tried again this often: somebody may have mended it
+)
+_REASON_CHARACTERS = 500  # vendors quote whole requests in their messages
 PARKED_IN_A_ROW = 5  # so many events refused one after the other: it is not the events, it is the backend
 
 
@@ -87,4 +90,4 @@ class Lane:
 def describe(error: BaseException) -> str:
     """Say in one line what went wrong."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 500 else f"{text[:499]}…"
+    return text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 1]}…"

@@ -32,7 +32,7 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
 Order: TypeAlias = Hello | OpenRun | Flush
 
-_decode: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode  # type: ignore[assignment]
+_decode: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
 
 
 def to_line(order: Order) -> bytes:

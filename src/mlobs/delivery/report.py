@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlobs.delivery.state import BackendState, States
+from mlobs.delivery.state import BackendState, Note, States
 from mlobs.events import BackendSpec, RunStarted
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
-
 
 COUNTS = ("delivered", "lowered", "skipped", "rejected", "pending")
 
@@ -40,9 +39,7 @@ class BackendReport:
 
     def __str__(self) -> str:
         counts = [
-            f"{count:,} {word}"
-            for word in COUNTS
-            if (count := getattr(self, word)) or word == "delivered"
+            f"{count:,} {word}" for word in COUNTS if (count := getattr(self, word)) or word == "delivered"
         ]
         trouble = f" ({self.trouble})" if self.trouble and self.pending else ""
         return f"{self.backend}: {', '.join(counts)}{trouble}"
@@ -78,12 +75,13 @@ def _report(folder: RunFolder, name: str, state: BackendState) -> BackendReport:
         trouble=state.lane.reason if state.lane else "",
         ref=state.ref,
         url=state.url,
-        reasons=tuple(_reason(outcome, reason, note.count) for (outcome, reason), note in state.notes.items()),
+        reasons=tuple(_reason(note) for note in state.notes.values()),
     )
 
 
-def _reason(outcome: str, reason: str, count: int) -> str:
-    return f"{outcome}: {reason}" if count == 1 else f"{outcome}: {reason} ({count:,} times)"
+def _reason(note: Note) -> str:
+    times = "" if note.count == 1 else f" ({note.count:,} times)"
+    return f"{note.outcome}: {note.reason}{times}"
 
 
 def _named(folder: RunFolder) -> tuple[BackendSpec, ...]:

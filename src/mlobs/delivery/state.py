@@ -7,7 +7,6 @@ the highest holds.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +115,7 @@ class States:
     def refresh(self) -> States:
         """Read what the senders have written since the last time."""
         try:
-            names = sorted(entry for entry in os.listdir(self._folder) if entry.endswith(STATE_SUFFIX))
+            names = sorted(path.name for path in self._folder.iterdir() if path.suffix == STATE_SUFFIX)
         except FileNotFoundError:
             return self  # nothing was delivered yet
         for name in names:

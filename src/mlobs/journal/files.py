@@ -54,7 +54,9 @@ def open_file(path: Path, *, mapped: bool | None = None) -> JournalFile:
         return PlainFile(path)
     except OSError as error:
         raise StoreError(
-            error.errno, f"cannot write the journal: {error.strerror} - free the disk or set MLOBS_STORE", str(path)
+            error.errno,
+            f"cannot write the journal: {error.strerror} - free the disk or set MLOBS_STORE",
+            str(path),
         ) from error
 
 
@@ -67,7 +69,7 @@ def file_system(folder: Path) -> str:
     """Name the type of the file system that holds the folder, "unknown" where /proc does not say."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        device = os.stat(folder).st_dev
+        device = folder.stat().st_dev
     except OSError:
         return "unknown"
     wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -93,21 +95,25 @@ class MappedFile:
         self._enter(self._windows.setdefault(0, _Window(self._fd, 0, SEGMENT_BYTES)))
 
     def append(self, record: bytes) -> None:
+        """Keep the record, in one C call unless the window is full."""
         try:
             self._write(record)
         except ValueError:  # the window is full, sealed, or closed
             self._append_further_on(record)
 
     def end(self) -> int:
+        """Offset behind the last record."""
         return self._window.start + self._window.map.tell()
 
     def close(self) -> None:
+        """Seal the last window and cut off what was reserved behind it."""
         fd, self._fd = self._fd, -1
         window = self._window
         os.ftruncate(fd, window.start + window.seal())
         os.close(fd)
 
     def abandon(self) -> None:
+        """Unmap without touching the file."""
         fd, self._fd = self._fd, -1
         self._window.map.close()
         os.close(fd)
@@ -161,17 +167,21 @@ class PlainFile:
         self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
 
     def append(self, record: bytes) -> None:
+        """Keep the record, in one system call."""
         written = os.write(self._fd, record)
         if written != len(record):  # the torn piece stays: readers step over it
             raise OSError(errno.ENOSPC, f"only {written} of {len(record)} bytes could be written")
 
     def end(self) -> int:
+        """Offset behind the last record."""
         return os.fstat(self._fd).st_size
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
 
     def abandon(self) -> None:
+        """Close the inherited descriptor."""
         os.close(self._fd)
 
 

@@ -23,7 +23,7 @@ from mlobs.events import Event, Known, Process, Unknown
 FORMAT = 1
 MAGIC = b"\xabMLo"
 HEAD_BYTES = 16
-SEGMENT_BYTES = 1 << 18  # ~3,500 scalars: mapping the next one costs the caller ~0.1 ms, and a short run little disk
+SEGMENT_BYTES = 1 << 18  # ~4,500 scalars: the next one costs the caller ~0.1 ms, a short run little disk
 
 _PREFIX_BYTES = 12  # of the head: magic, length and their CRC
 _CACHED_LENGTH = 4096  # bodies of scalars are far shorter; the table of prefixes stays small
@@ -56,7 +56,7 @@ class _Prefixes(dict[int, bytes]):
 PREFIXES = _Prefixes()
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_known: Callable[[bytes], Known] = msgspec.msgpack.Decoder(Known).decode  # type: ignore[assignment]
+_decode_known: Callable[[bytes], Known] = msgspec.msgpack.Decoder(Known).decode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 _decode_any = msgspec.msgpack.Decoder().decode
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlobs.events import Event
 from mlobs.journal.format import (
@@ -19,6 +20,9 @@ from mlobs.journal.format import (
     decode_header,
     head_is_valid,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
 
 CHUNK_BYTES = 1 << 20  # enough to make the system call disappear; a record larger than it is read whole
 _MAX_RECORD_BYTES = 1 << 31  # a head that claims more has passed its CRC by accident
@@ -47,9 +51,10 @@ class Reader:
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

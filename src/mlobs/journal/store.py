@@ -1,9 +1,9 @@
 """The store: a folder of runs, each a folder of plain files that can be copied while they grow.
 
-    STORE/runs/RUN_ID/WRITER.journal       the record, one file per writer
-    STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record
-    STORE/runs/RUN_ID/delivery/            what each backend has
-    STORE/senders/                         the senders' own output
+STORE/runs/RUN_ID/WRITER.journal       the record, one file per writer
+STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record
+STORE/runs/RUN_ID/delivery/            what each backend has
+STORE/senders/                         the senders' own output
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class Store:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise StoreError(error.errno or 0, f"the run cannot be written: {error.strerror}", str(folder)) from error
+            problem = f"the run cannot be written: {error.strerror}"
+            raise StoreError(error.errno or 0, problem, str(folder)) from error
         return RunFolder(folder)
 
     def run(self, run_id: str) -> RunFolder:
@@ -121,4 +122,6 @@ class Store:
             return self.run(run if run in found else found[0])
         if not found:
             raise UsageError(f"no run {run!r} in the store {self.path} - `mlobs runs` lists them")
-        raise UsageError(f"{len(found)} runs begin with {run!r}, such as {found[0]} and {found[1]}; give more of the id")
+        raise UsageError(
+            f"{len(found)} runs begin with {run!r}, such as {found[0]} and {found[1]}; give more of the id"
+        )

@@ -37,7 +37,9 @@ class Writer:
         mapped: True maps the file, False writes to it, None decides by the file system.
     """
 
-    def __init__(self, folder: Path, run_id: str, *, is_opener: bool = False, mapped: bool | None = None) -> None:
+    def __init__(
+        self, folder: Path, run_id: str, *, is_opener: bool = False, mapped: bool | None = None
+    ) -> None:
         self.folder, self._run_id, self._mapped = folder, run_id, mapped
         self.is_opener = is_opener
         self.is_closed = False

@@ -66,7 +66,8 @@ def sync(
             holder = claim.holder()
             pid = holder.process.pid if holder else "unknown"
             problems[folder.run_id] |= dict.fromkeys(
-                (one.name for one in backends.values()), f"its own sender (pid {pid}) is delivering it right now"
+                (one.name for one in backends.values()),
+                f"its own sender (pid {pid}) is delivering it right now",
             )
             continue
         close_if_abandoned(folder)
