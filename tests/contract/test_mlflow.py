@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import subprocess
 import sys
 import uuid
 from dataclasses import replace
@@ -13,10 +12,9 @@ import msgspec
 import pytest
 from mlflow_server import mlflow_server
 
-from mlobs.backend import Backend, Batch, Entry
+from mlobs.backend import Batch, Entry
 from mlobs.backends.mlflow import MLflow
-from mlobs.delivery.registry import build, public_spec, spec_of
-from mlobs.errors import Unavailable, UsageError
+from mlobs.errors import Unavailable
 from mlobs.events import Artifact, Metrics, Params, Process, RunFinished, RunStarted, Tags
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
@@ -360,70 +358,3 @@ def test_a_run_that_mlobs_did_not_write_can_be_read(sqlite_place, sqlite_client)
     start, *rest = sqlite_place.source().read(ref)
     assert (start.run_id, start.experiment, start.name, start.at) == (ref, "Default", "theirs", AT)
     assert rest == [Metrics((MS + 1) / 1000, 3, {"m": 1.5}), RunFinished((MS + 2) / 1000, "FINISHED")]
-
-
-def test_it_is_a_backend_and_constructing_it_does_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    backend = MLflow()
-    assert isinstance(backend, Backend)
-    assert backend.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
-    backend.close()
-    assert not list(tmp_path.iterdir())
-    probe = "import sys; from mlobs.backends import MLflow; MLflow(); assert 'mlflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", probe], check=True, cwd=tmp_path)
-
-
-def test_the_uri_is_the_argument_or_the_environment(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env:5000")
-    assert MLflow().tracking_uri == "http://env:5000"
-    assert MLflow("https://arg").tracking_uri == "https://arg"
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "/data/mlruns", "file:///data", "file:mlruns", "C:\\mlruns"])
-def test_a_file_store_is_refused_and_the_message_says_what_to_type(uri):
-    with pytest.raises(UsageError, match=r"sqlite:///mlflow\.db"):
-        MLflow(uri)
-
-
-@pytest.mark.parametrize(
-    "uri", ["localhost:5000", "mlruns", "sqlite://", "sqlite:///:memory:", "sqlite:x.db"]
-)
-def test_what_is_no_uri_is_refused(uri):
-    with pytest.raises(UsageError, match="type '"):
-        MLflow(uri)
-
-
-def test_a_password_stays_out_of_what_is_written_down():
-    backend = MLflow("http://me:s%40crt@host:5000/x")
-    spec = spec_of(backend)
-    assert (backend.tracking_uri, backend.username, backend.password) == ("http://host:5000/x", "me", "s@crt")
-    assert "crt" not in repr(backend)
-    assert "crt" not in repr(public_spec(spec))
-    assert build(spec) == backend
-    assert build(spec)._full_uri() == "http://me:s%40crt@host:5000/x"
-
-
-@pytest.mark.slow
-def test_processes_that_open_a_fresh_database_at_once_all_deliver(tmp_path):
-    script = (
-        "import sys; from mlobs.backend import Batch, Entry; from mlobs.backends import MLflow\n"
-        "from mlobs.events import *\n"
-        "run = RunStarted(1.7e9, sys.argv[1], 'e', 'n', Process('h', 1))\n"
-        "entries = tuple(Entry(str(i), Metrics(1.7e9, i, {'a': 1.0})) for i in range(300))\n"
-        "MLflow(sys.argv[2]).deliver(Batch(run, entries, None))\n"
-    )
-    uri = f"sqlite:///{tmp_path}/fresh.db"
-    command = [sys.executable, "-c", script]
-    processes = [
-        subprocess.Popen([*command, f"run{i}", uri], stderr=subprocess.PIPE, cwd=tmp_path) for i in range(6)
-    ]
-    errors = [process.communicate()[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, errors
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
-    experiment_id = client.get_experiment_by_name("e").experiment_id
-    runs = client.search_runs([experiment_id])
-    assert {run.data.tags["mlobs.run_id"] for run in runs} == {f"run{i}" for i in range(6)}
-    assert all(len(client.get_metric_history(run.info.run_id, "a")) == 300 for run in runs)
