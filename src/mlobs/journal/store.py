@@ -116,10 +116,12 @@ class Store:
         Raises:
             UsageError: there is none, or more than one.
         """
+        if run and self.run(run).path.is_dir():
+            return self.run(run)
         every = [folder.run_id for folder in self.runs()]
         found = every[-1:] if run == "latest" else [run_id for run_id in every if run_id.startswith(run)]
-        if len(found) == 1 or run in found:
-            return self.run(run if run in found else found[0])
+        if len(found) == 1:
+            return self.run(found[0])
         if not found:
             raise UsageError(f"no run {run!r} in the store {self.path} - `mlobs runs` lists them")
         raise UsageError(

@@ -83,18 +83,16 @@ def _wait(host: Host, patience_s: float, show: Callable[[str], None]) -> None:
     shown: dict[str, str] = {}
     answered_at = time.monotonic()
     while not host.is_drained():
-        waiting = [lane for lane in host.open_lanes().values() if lane.state != "delivering"]
-        if len(waiting) < len(host.open_lanes()):
+        lanes = host.open_lanes()
+        for name, lane in lanes.items():
+            if lane.reason and shown.get(name) != lane.reason:
+                shown[name] = lane.reason
+                show(f"{name}: {lane.state}: {lane.reason}")
+        states = {lane.state for lane in lanes.values()}
+        if "delivering" in states:
             answered_at = time.monotonic()
-        if all(lane.state == "paused" for lane in waiting) and len(waiting) == len(host.open_lanes()):
+        if states == {"paused"} or time.monotonic() - answered_at > patience_s:
             return
-        if time.monotonic() - answered_at > patience_s:
-            return
-        for name, lane in host.open_lanes().items():
-            line = f"{name}: {lane.state}: {lane.reason}" if lane.reason else ""
-            if line and shown.get(name) != line:
-                shown[name] = line
-                show(line)
         time.sleep(LOOK_S)
 
 
