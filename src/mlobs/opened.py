@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import time
 from typing import Literal
@@ -94,7 +95,7 @@ class Opened:
             backends=plan.public_specs,
             mlobs_version=__version__,
             python_version=platform.python_version(),
-            argv=tuple(sys.argv),
+            argv=tuple(sys.argv[:1]),  # the rest may hold secrets; the snapshot redacts it first
         )
         if plan.store is None:
             return cls(facts, plan, None, NullWriter(), _parent=parent)
@@ -157,8 +158,15 @@ class Opened:
         if sending is not None:
             names = [backend.name for backend in self.plan.backends]
             sending.flush()
-            with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
-                wait_for_delivery(awaited, names, deadline, sending.is_alive)
+            try:
+                with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
+                    wait_for_delivery(awaited, names, deadline, sending.is_alive)
+            finally:  # Ctrl-C ends the wait, and still learns what is left
+                self._say(awaited, troubles)
+        elif troubles.total():
+            self._say(awaited, troubles)
+
+    def _say(self, awaited: Sequence[Awaited], troubles: Troubles) -> None:
         say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited, troubles.total())
 
     def delivery(self) -> dict[str, BackendReport]:

@@ -45,6 +45,10 @@ class Sending(Protocol):
         """This program ends."""
         ...
 
+    def forget(self) -> None:
+        """After a fork, in the child: delivery is the parent's."""
+        ...
+
 
 class SenderProcess:
     """A process of its own, started with the first run; it outlives this one if it has to.
@@ -158,6 +162,7 @@ class SenderThread:
 
     def forget(self) -> None:
         """After a fork, in the child: threads are not inherited, and the claims are the parent's."""
+        self._host.forget()
 
 
 def _import_path() -> tuple[str, ...]:

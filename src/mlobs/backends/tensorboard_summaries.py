@@ -85,7 +85,7 @@ class Encoder:
             try:
                 yield from self._encode(entry)
             # protobuf: a step beyond 64 bits, a name that is not Unicode
-            except (ValueError, TypeError, OverflowError) as error:  # noqa: PERF203 - one at fault stays alone
+            except (ValueError, TypeError, OverflowError) as error:
                 self.rejected[entry.key] = f"TensorBoard's format cannot hold it: {error}"
         yield from self._log()
         # A rewind to step 0 makes readers forget the tables too, which stand at step 0.

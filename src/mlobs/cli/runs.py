@@ -23,7 +23,7 @@ MOST_METRICS = 4  # metrics that a table shows by itself: those that most runs h
 _FACTS = ("run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id")
 
 
-def runs(  # noqa: PLR0913 - each is an option of the command
+def runs(
     *,
     store: StoreOption = None,
     experiment: Annotated[str | None, typer.Option(help="Only runs of this experiment.")] = None,

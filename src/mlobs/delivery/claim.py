@@ -43,9 +43,11 @@ class Claim:
         try:
             if fcntl is not None:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(fd)
             return False
+        except OSError:
+            pass  # a file system without locks: an overlap is harmless for idempotent backends
         self._fd = fd
         self.describe(is_lingering=False)
         return True
@@ -54,7 +56,8 @@ class Claim:
         """Write down who holds the claim, for those who wait for it."""
         assert self._fd is not None
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, msgspec.json.encode(Holder(this_process(), is_lingering)), 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, msgspec.json.encode(Holder(this_process(), is_lingering)))
 
     def holder(self) -> Holder | None:
         """Read who holds the claim, None if that cannot be told."""

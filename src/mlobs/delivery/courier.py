@@ -65,11 +65,10 @@ class Courier:
         for run_id, feed in list(self._feeds.items()):
             if feed.is_complete and not with_complete:
                 continue
-            draft = feed.draft(self.lane.limit)
-            if draft is None or self._waits_for_parent(feed):
-                continue
             self._feeds[run_id] = self._feeds.pop(run_id)  # to the end: a busy run starves nobody
-            return self._deliver(feed, draft)
+            draft = feed.draft(self.lane.limit)
+            if draft is not None and not self._waits_for_parent(feed):
+                return self._deliver(feed, draft)
         return "idle"
 
     def wait_s(self) -> float:

@@ -7,6 +7,7 @@ the highest holds.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,8 +131,9 @@ class States:
         with Reader(path) as reader:
             for _, end, body in reader.bodies(offset):
                 offset = end
-                record = _decode(body)
-                self.of(record.backend).merge(record)
+                with contextlib.suppress(msgspec.ValidationError):  # a newer sender's kind of record
+                    record = _decode(body)
+                    self.of(record.backend).merge(record)
         self._offsets[name] = offset
 
 

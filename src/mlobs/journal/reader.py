@@ -62,7 +62,7 @@ class Reader:
 
     def header(self) -> Header | None:
         """Read who wrote the file; None if its first record is not there (yet) or is damaged."""
-        buffer = os.pread(self._fd, HEAD_BYTES + 4096, 0)
+        buffer = self._read(HEAD_BYTES + 4096, 0)
         body = _body_at(buffer, 0)
         return decode_header(body) if body is not None else None
 
@@ -77,7 +77,7 @@ class Reader:
         """Yield (offset, end, body) of every valid record from `offset` on, undecoded."""
         self.tail_bytes = 0
         want = CHUNK_BYTES
-        while buffer := os.pread(self._fd, want, offset):
+        while buffer := self._read(want, offset):
             used = 0
             for start, end, body in _valid_records(buffer):
                 yield offset + start, offset + end, body
@@ -95,6 +95,10 @@ class Reader:
                 return
             offset, want = resumed, CHUNK_BYTES
 
+    def _read(self, size_bytes: int, offset: int) -> bytes:
+        os.lseek(self._fd, offset, os.SEEK_SET)  # not pread: Windows has none
+        return os.read(self._fd, size_bytes)
+
     def _next_valid(self, offset: int) -> int | None:
         """Find where to go on, given that no valid record was seen at `offset`; None: nowhere yet.
 
@@ -108,7 +112,7 @@ class Reader:
         if self._body_on_disk(offset) is not None:
             return offset
         if following is None:
-            self.tail_bytes = len(os.pread(self._fd, CHUNK_BYTES, offset).rstrip(b"\0"))
+            self.tail_bytes = len(self._read(CHUNK_BYTES, offset).rstrip(b"\0"))
             return None
         if not (is_padding and self._after_padding(offset) == following):
             self.damage.append(Damage(offset, following - offset))
@@ -120,7 +124,7 @@ class Reader:
         at = offset
         while at < size:
             boundary = (at // SEGMENT_BYTES + 1) * SEGMENT_BYTES
-            if os.pread(self._fd, boundary - at, at).strip(b"\0"):
+            if self._read(boundary - at, at).strip(b"\0"):
                 return None
             if self._body_on_disk(boundary) is not None:
                 return boundary
@@ -129,13 +133,13 @@ class Reader:
 
     def _after_damage(self, offset: int) -> int | None:
         """Offset of the next valid record behind `offset`, wherever it stands."""
-        buffer = os.pread(self._fd, HEAD_BYTES, offset)
+        buffer = self._read(HEAD_BYTES, offset)
         if len(buffer) == HEAD_BYTES and head_is_valid(buffer, 0, length := body_length(buffer, 0)):
             end = offset + HEAD_BYTES + length  # the head is whole, so it says where its record ends
             if self._body_on_disk(end) is not None:
                 return end
         at = offset + 1
-        while len(buffer := os.pread(self._fd, CHUNK_BYTES, at)) >= HEAD_BYTES:
+        while len(buffer := self._read(CHUNK_BYTES, at)) >= HEAD_BYTES:
             found = buffer.find(MAGIC)
             while found >= 0:
                 if self._body_on_disk(at + found) is not None:
@@ -145,12 +149,12 @@ class Reader:
         return None
 
     def _body_on_disk(self, offset: int) -> bytes | None:
-        head = os.pread(self._fd, HEAD_BYTES, offset)
+        head = self._read(HEAD_BYTES, offset)
         if len(head) < HEAD_BYTES or not head_is_valid(head, 0, length := body_length(head, 0)):
             return None
         if offset + HEAD_BYTES + length > os.fstat(self._fd).st_size:
             return None
-        return body_if_valid(os.pread(self._fd, HEAD_BYTES + length, offset), 0, length)
+        return body_if_valid(self._read(HEAD_BYTES + length, offset), 0, length)
 
 
 def _valid_records(buffer: bytes) -> Iterator[tuple[int, int, bytes]]:

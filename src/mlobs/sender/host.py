@@ -31,6 +31,7 @@ class Host:
         self._sender_id = sender_id
         self._lanes: dict[str, LaneThread] = {}
         self._claims: dict[Path, Claim] = {}
+        self._on_disk: dict[Path, int] = {}
         self._unclaimed: dict[Path, tuple[RunFolder, tuple[str, ...]]] = {}
 
     def open(self, folder: RunFolder, backends: Mapping[str, Backend]) -> None:
@@ -65,7 +66,10 @@ class Host:
         """Force what the runs' writers have recorded so far onto the disk itself (fsync)."""
         for path in self._claims:
             for journal in RunFolder(path).journals():
-                _fsync(journal)
+                changed_at = journal.stat().st_mtime_ns  # a mapped page's first change after an fsync counts
+                if self._on_disk.get(journal) != changed_at:
+                    _fsync(journal)
+                    self._on_disk[journal] = changed_at
 
     def end_abandoned(self) -> None:
         """Record the end of the runs whose process is gone and did not."""
@@ -91,6 +95,11 @@ class Host:
         for path, claim in self._claims.items():
             if path not in self._unclaimed:
                 claim.describe(is_lingering=True)
+
+    def forget(self) -> None:
+        """After a fork, in the child: let go of the inherited claims, which stay the parent's."""
+        for claim in self._claims.values():
+            claim.release()
 
     def close(self, *, with_trim: bool = False) -> bool:
         """Stop the lanes after their batch in hand and release the runs; False if one hangs."""
