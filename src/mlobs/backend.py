@@ -81,7 +81,8 @@ class Receipt:
     """The answer to a batch: everything in it is stored, but for what is named in `rejected`.
 
     `ref` comes back with the next batch of the run, also after a restart: the vendor's run id, or
-    whatever the backend needs to go on. `url` is a page that a person can open. `rejected` and
+    whatever the backend needs to go on. `vendor_id` is what the vendor calls the run, if that is
+    not `ref`; `url` is a page that a person can open. `rejected` and
     `lowered` map an entry's key to a reason that a person can read: not stored at all, or stored
     in another form than it was given.
     """
@@ -90,6 +91,7 @@ class Receipt:
     url: str | None = None
     rejected: Mapping[str, str] = field(default_factory=dict)
     lowered: Mapping[str, str] = field(default_factory=dict)
+    vendor_id: str | None = None
 
 
 @runtime_checkable

@@ -160,7 +160,7 @@ class Opened:
             sending.flush()
             try:
                 with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
-                    wait_for_delivery(awaited, names, deadline, sending.is_alive)
+                    wait_for_delivery(awaited, names, deadline, sending.revive)
             finally:  # Ctrl-C ends the wait, and still learns what is left
                 self._say(awaited, troubles)
         elif troubles.total():
@@ -185,4 +185,4 @@ class Opened:
         if self.folder is None:
             return None
         state = States(self.folder.delivery).refresh().of(backend)
-        return None if state.ref is None else BackendRef(state.ref, state.url)
+        return None if state.ref is None else BackendRef(state.vendor_id or state.ref, state.url)

@@ -113,7 +113,6 @@ class Settings:
     finish_timeout_s: float = _row(
         30.0, _SECONDS, "seconds that a process may wait for delivery at its end, in all"
     )
-    hang_timeout_s: float = _row(60.0, _SECONDS, "seconds of silence after which a backend counts as hung")
     on_error: Literal["warn", "raise"] = _row(
         "warn", _one_of("warn", "raise"), "what a call does that cannot record its value"
     )

@@ -31,7 +31,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util import tensor_util
 
 from mlobs.backend import Backend, Batch, Entry, Receipt
-from mlobs.backends.tensorboard import TensorBoard, file_name
+from mlobs.backends.tensorboard import TensorBoard
+from mlobs.backends.tensorboard_place import file_name
 from mlobs.errors import DeliveryError, Unauthorized, Unavailable, UsageError
 from mlobs.events import (
     Artifact,

@@ -15,7 +15,7 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
 
     assert settings.store == tmp_path / ".mlobs"
     assert (settings.experiment, settings.backends, settings.mode) == ("default", (), "online")
-    assert (settings.finish_timeout_s, settings.hang_timeout_s, settings.linger_s) == (30.0, 60.0, 300.0)
+    assert (settings.finish_timeout_s, settings.linger_s) == (30.0, 300.0)
     assert set(settings.origins.values()) == {"default"}
     assert set(settings.origins) == set(SETTINGS)
 

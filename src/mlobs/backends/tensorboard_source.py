@@ -14,9 +14,9 @@ import msgspec
 from tensorboard.compat.proto import event_pb2
 from tensorboard.util import tensor_util
 
-from mlobs.backends.tensorboard import Place
 from mlobs.backends.tensorboard_facts import from_events, hparam_of
 from mlobs.backends.tensorboard_file import read
+from mlobs.backends.tensorboard_place import Place
 from mlobs.backends.tensorboard_summaries import FINISHED_TAG, HISTOGRAM
 from mlobs.events import Event, Histogram, Metrics, Params, Rewind, RunFinished, Tags
 

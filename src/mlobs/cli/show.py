@@ -70,7 +70,7 @@ def print_delivery(run_id: str, reports: Mapping[str, BackendReport]) -> None:
             name,
             *(f"{getattr(one, count):,}" for count in headings[1:6]),
             one.state if one.pending else "",
-            one.url or one.ref or "",
+            one.url or one.vendor_id or "",
         ]
         for name, one in reports.items()
     ]

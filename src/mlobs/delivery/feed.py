@@ -87,6 +87,7 @@ class Feed:
             ref=receipt.ref if receipt is not None else self.state.ref,
             url=receipt.url if receipt is not None else None,
             notes=_notes(outcomes),
+            vendor_id=receipt.vendor_id if receipt is not None else None,
         )
 
     def accept(self, record: Settled, draft: Draft) -> None:

@@ -17,7 +17,7 @@ class BackendReport:
     """One backend's share of a run, in events. Every event is in exactly one of the five counts.
 
     `reasons` says why events were lowered, skipped or rejected; `state` and `trouble` what the
-    lane is doing; `ref` and `url` are the vendor's, None while they are not known.
+    lane is doing; `vendor_id` and `url` are the vendor's for the run, None while they are not known.
     """
 
     backend: str
@@ -28,7 +28,7 @@ class BackendReport:
     pending: int = 0
     state: str = ""
     trouble: str = ""
-    ref: str | None = None
+    vendor_id: str | None = None
     url: str | None = None
     reasons: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ def _report(folder: RunFolder, name: str, state: BackendState) -> BackendReport:
         pending=pending_events(folder, state),
         state=state.lane.state if state.lane else "",
         trouble=state.lane.reason if state.lane else "",
-        ref=state.ref,
+        vendor_id=state.vendor_id or state.ref,
         url=state.url,
         reasons=tuple(_reason(note) for note in state.notes.values()),
     )

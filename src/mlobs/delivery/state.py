@@ -47,6 +47,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
     ref: str | None
     url: str | None = None
     notes: tuple[Note, ...] = ()
+    vendor_id: str | None = None
 
 
 class LaneChanged(msgspec.Struct, frozen=True, array_like=True, tag="lane"):
@@ -69,6 +70,7 @@ class BackendState:
     serial: int = 0
     ref: str | None = None
     url: str | None = None
+    vendor_id: str | None = None
     cursors: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class BackendState:
         if record.serial > self.serial:
             self.serial, self.ref = record.serial, record.ref
             self.url = record.url or self.url
+            self.vendor_id = record.vendor_id or self.vendor_id
         self.cursors[record.writer] = max(record.until, self.cursors.get(record.writer, 0))
         noted = 0
         for note in record.notes:
