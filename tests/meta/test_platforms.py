@@ -38,14 +38,7 @@ POSIX_ONLY = {
 POSIX_ONLY_MODULES = ["fcntl", "resource", "grp", "pwd", "termios", "tty", "pty", "syslog"]
 MACOS = ("darwin", LINUX_ONLY, [])
 WINDOWS = ("not-posix", POSIX_ONLY, POSIX_ONLY_MODULES)
-PLATFORMS = [
-    pytest.param(MACOS, id="macos"),
-    pytest.param(
-        WINDOWS,
-        id="windows",
-        marks=pytest.mark.xfail(strict=True, reason="the journal's reader uses os.pread"),
-    ),
-]
+PLATFORMS = [pytest.param(MACOS, id="macos"), pytest.param(WINDOWS, id="windows")]
 NAMES = [
     name for name in modules() if not name.startswith("mlobs.backends.") and not name.endswith("__main__")
 ]
@@ -103,7 +96,7 @@ assert run.delivery()["memory"].pending == 0, run.delivery()
 Platform = tuple[str, dict[str, list[str]], list[str]]
 
 
-@pytest.mark.parametrize("platform", [pytest.param(MACOS, id="macos"), pytest.param(WINDOWS, id="windows")])
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_module_imports(tmp_path: Path, platform: Platform) -> None:
     run_on(platform, tmp_path, f"for name in {NAMES!r}:\n    importlib.import_module(name)\n")
 
