@@ -12,7 +12,7 @@ import typer
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, printable
 from mlobs.cli.show import delivery_document, print_delivery
-from mlobs.read.location import find_run, open_store
+from mlobs.read.location import open_store
 
 if TYPE_CHECKING:
     from mlobs.sender.foreground import Synced
@@ -48,7 +48,7 @@ def sync(
     from mlobs.sender import foreground
 
     opened = open_store(store)
-    folders = [find_run(opened, run) for run in runs] if runs else list(opened.runs())
+    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
     options = load_settings(cwd=Path.cwd(), env=os.environ).backend_options
     done = foreground.sync(
         folders, only=backend or (), options=options, show=lambda line: typer.echo(printable(line), err=True)

@@ -116,8 +116,9 @@ class Store:
         Raises:
             UsageError: there is none, or more than one.
         """
-        if run and self.run(run).path.is_dir():
-            return self.run(run)
+        is_name = bool(run) and "/" not in run and "\\" not in run and not run.startswith(".")
+        if is_name and self.run(run).path.is_dir():
+            return self.run(run)  # a whole id costs no listing of the store
         every = [folder.run_id for folder in self.runs()]
         found = every[-1:] if run == "latest" else [run_id for run_id in every if run_id.startswith(run)]
         if len(found) == 1:

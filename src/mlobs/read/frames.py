@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlobs.events import Status
-from mlobs.read.location import StoreLike, find_run, open_store
+from mlobs.read.location import StoreLike, open_store
 from mlobs.read.points import Points, that_count
 from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
 
@@ -84,7 +84,7 @@ def metrics(
     """
     opened, is_alive = open_store(store), liveness()
     chosen = [run_ids] if isinstance(run_ids, str) else run_ids
-    folders = opened.runs() if chosen is None else (find_run(opened, run) for run in chosen)
+    folders = opened.runs() if chosen is None else (opened.find(run) for run in chosen)
     names: dict[str, int] = {}
     found = []
     for folder in folders:

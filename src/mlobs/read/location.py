@@ -1,4 +1,4 @@
-"""Which store is read, and which of its runs."""
+"""Which store is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mlobs.errors import StoreError
-from mlobs.journal.store import RunFolder, Store
+from mlobs.journal.store import Store
 
 StoreLike: TypeAlias = str | Path | Store | None
 
@@ -32,14 +32,3 @@ def open_store(store: StoreLike = None) -> Store:
             errno.ENOENT, "there is no store here - give the folder that holds `runs`", str(path)
         )
     return Store(path)
-
-
-def find_run(store: Store, run: str) -> RunFolder:
-    """The run of this id or unique prefix, or the "latest"; a whole id costs no listing of the store.
-
-    Raises:
-        UsageError: there is none, or more than one.
-    """
-    exact = store.run(run)
-    is_name = bool(run) and "/" not in run and "\\" not in run and not run.startswith(".")
-    return exact if is_name and exact.path.is_dir() else store.find(run)

@@ -29,7 +29,7 @@ from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
-from mlobs.read.location import StoreLike, find_run, open_store
+from mlobs.read.location import StoreLike, open_store
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan
 from mlobs.read.status import judge
@@ -106,7 +106,7 @@ def load_run(run: str, *, store: StoreLike = None) -> RunRecord:
         UsageError: there is no such run, or more than one, or it has not recorded anything yet.
         StoreError: there is no such store.
     """
-    folder = find_run(open_store(store), run)
+    folder = open_store(store).find(run)
     record = read_run(folder, liveness())
     if record is None:
         raise UsageError(f"run {folder.run_id!r} has not recorded anything yet - look again in a moment")
