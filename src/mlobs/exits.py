@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -59,7 +60,8 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _at_exit() -> None:
-    program().exit()
+    with contextlib.suppress(KeyboardInterrupt):  # said already; a traceback at exit would help nobody
+        program().exit()
 
 
 def _chain_excepthook() -> None:
@@ -77,10 +79,11 @@ def _chain_sys_exit() -> None:
     """Learn the exit code: nothing else tells it to a program that never catches SystemExit."""
     earlier = sys.exit
 
-    def noting_exit(status: Any = None, /) -> NoReturn:
+    def noting_exit(code: Any = None, /) -> NoReturn:
         if threading.current_thread() is threading.main_thread():
-            program().note_exit(status if isinstance(status, int) else int(status is not None))
-        earlier(status)
+            status, reason, _ = ending(SystemExit(code))
+            program().note_exit(status, reason)
+        earlier(code)
 
     sys.exit = noting_exit
 

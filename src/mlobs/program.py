@@ -45,7 +45,7 @@ class Program:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.signal: str | None = None
-        self.exit_note: tuple[int, dict[str, int]] | None = None
+        self.exit_note: tuple[Status, str, dict[str, int]] | None = None
         self.runs: dict[str, OpenRun] = {}
         self.budget: Budget | None = None
         self._senders: dict[str, Sending] = {}
@@ -65,9 +65,9 @@ class Program:
             self.budget = Budget(finish_timeout_s)
         return self.budget
 
-    def note_exit(self, code: int) -> None:
-        """Somebody called `sys.exit(code)`; it counts if nothing more is recorded afterwards."""
-        self.exit_note = (code, {run_id: run.mark() for run_id, run in self.runs.items()})
+    def note_exit(self, status: Status, reason: str) -> None:
+        """Somebody called `sys.exit`, which means this; it counts if nothing more is recorded afterwards."""
+        self.exit_note = (status, reason, {run_id: run.mark() for run_id, run in self.runs.items()})
 
     def end_all(self, status: Status, reason: str, *, traceback: str | None = None) -> None:
         """Record the end of every open run, without waiting."""
@@ -78,10 +78,10 @@ class Program:
         """The interpreter exits in good order: finish what is still open, and wait within the budget."""
         if os.getpid() != self.pid:
             return
-        code, marks = self.exit_note or (0, {})
-        for run_id, run in list(self.runs.items()):
-            if code and marks.get(run_id) == run.mark():
-                run.end("FAILED", f"sys.exit({code})")
+        status, reason, marks = self.exit_note or ("FINISHED", "", {})
+        for run_id, run in reversed(list(self.runs.items())):  # who waits for its children comes after them
+            if marks.get(run_id) == run.mark():
+                run.end(status, reason)
             run.finish()
         for sending in self._senders.values():
             sending.close()
@@ -98,8 +98,7 @@ def program() -> Program:
 def _after_fork_in_child() -> None:
     global _program  # noqa: PLW0603 - the child is another program
     for sending in _program._senders.values():  # noqa: SLF001 - the module's own
-        if isinstance(sending, SenderProcess):
-            sending.forget()
+        sending.forget()
     _program = Program()
 
 

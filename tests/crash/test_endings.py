@@ -1,0 +1,134 @@
+"""Whatever ends a program, its run's status is the true one, and the exit code is the program's own."""
+
+import pytest
+from programs import only_run, run
+
+import mlobs
+
+START = """
+import os, signal, sys, threading, time
+import mlobs
+tracker = mlobs.Tracker("endings", store="store")
+"""
+
+ENDINGS = {
+    "a normal end of the context": (
+        "with tracker.start_run() as run: run.log_metric('a', 1)", 0, "FINISHED", ""),
+    "finish()": ("tracker.start_run().finish()", 0, "FINISHED", ""),
+    "the end of the program": ("tracker.start_run().log_metric('a', 1)", 0, "FINISHED", ""),
+    "an exception in the context": (
+        "with tracker.start_run(): raise ValueError('no data')", 1, "FAILED", "ValueError: no data"),
+    "an uncaught exception": (
+        "tracker.start_run()\nraise ValueError('no data')", 1, "FAILED", "ValueError: no data"),
+    "sys.exit(0) in the context": ("with tracker.start_run(): sys.exit(0)", 0, "FINISHED", ""),
+    "sys.exit() in the context": ("with tracker.start_run(): sys.exit()", 0, "FINISHED", ""),
+    "sys.exit(3) in the context": ("with tracker.start_run(): sys.exit(3)", 3, "FAILED", "sys.exit(3)"),
+    "sys.exit('text') in the context": (
+        "with tracker.start_run(): sys.exit('no data')", 1, "FAILED", "sys.exit('no data')"),
+    "sys.exit(0)": ("tracker.start_run()\nsys.exit(0)", 0, "FINISHED", ""),
+    "sys.exit(3)": ("tracker.start_run()\nsys.exit(3)", 3, "FAILED", "sys.exit(3)"),
+    "sys.exit('text')": ("tracker.start_run()\nsys.exit('no data')", 1, "FAILED", "sys.exit('no data')"),
+    "a sys.exit(3) that was caught": (
+        "run = tracker.start_run()\ntry: sys.exit(3)\nexcept SystemExit: pass\nrun.log_metric('a', 1)",
+        0, "FINISHED", ""),
+    "Ctrl-C in the context": (
+        "with tracker.start_run(): signal.raise_signal(signal.SIGINT)", -2, "KILLED", "SIGINT"),
+    "Ctrl-C": ("tracker.start_run()\nsignal.raise_signal(signal.SIGINT)", -2, "KILLED", "SIGINT"),
+    "SIGTERM in the context": (
+        "with tracker.start_run(): os.kill(os.getpid(), 15); time.sleep(9)", -15, "KILLED", "SIGTERM"),
+    "SIGTERM": (
+        "tracker.start_run()\nos.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", -15, "KILLED", "SIGTERM"),
+    "SIGHUP": (
+        "tracker.start_run()\nos.kill(os.getpid(), signal.SIGHUP); time.sleep(9)", -1, "KILLED", "SIGHUP"),
+    "os._exit": ("tracker.start_run()\nos._exit(0)", 0, "CRASHED", "process vanished"),
+    "SIGKILL": ("tracker.start_run()\nos.kill(os.getpid(), 9)", -9, "CRASHED", "process vanished"),
+    "a segmentation fault": (
+        "tracker.start_run()\nimport ctypes; ctypes.string_at(0)", -11, "CRASHED", "process vanished"),
+    "a worker thread at work when the main thread ends": (
+        "tracker.start_run()\nthreading.Timer(0.2, mlobs.set_tag, ('a', 1)).start()",
+        0, "FINISHED", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_status_is_true_and_the_exit_code_unchanged(tmp_path, ending):
+    source, exit_code, status, reason = ENDINGS[ending]
+
+    done = run(tmp_path, START + source)
+
+    assert done.returncode == exit_code, done.stderr
+    record = only_run(tmp_path)
+    assert (record.status, record.reason) == (status, reason)
+
+
+def test_a_failed_run_keeps_the_traceback_which_is_also_printed(tmp_path):
+    for place in ("with tracker.start_run():\n    1 / 0", "tracker.start_run()\n1 / 0"):
+        folder = tmp_path / str(len(place))
+        folder.mkdir()
+        done = run(folder, START + place)
+        assert "ZeroDivisionError" in done.stderr
+        kept = only_run(folder).end.traceback
+        assert kept.startswith("Traceback")
+        assert "1 / 0" in kept
+        assert kept.strip().endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_program_that_ends_in_good_order_says_nothing(tmp_path):
+    done = run(tmp_path, START + "with tracker.start_run() as run: run.log_metric('a', 1)")
+
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+HANDLERS = {
+    "leaves by sys.exit(4)": ("sys.exit(4)", "time.sleep(9)", 4, "KILLED", "SIGTERM"),
+    "leaves by sys.exit(0)": ("sys.exit(0)", "time.sleep(9)", 0, "KILLED", "SIGTERM"),
+    "raises KeyboardInterrupt": ("raise KeyboardInterrupt", "time.sleep(9)", -2, "KILLED", "SIGTERM"),
+    "sets a flag and the program goes on to its end": ("pass", "run.log_metric('a', 1)", 0, "FINISHED", ""),
+}
+
+
+@pytest.mark.parametrize("in_context", [True, False])
+@pytest.mark.parametrize("case", HANDLERS)
+def test_the_users_own_handler_runs_and_decides(tmp_path, case, in_context):
+    handler, afterwards, exit_code, status, reason = HANDLERS[case]
+    body = f"""
+def on_term(number, frame):
+    print("handled", number, flush=True)
+    {handler}
+signal.signal(signal.SIGTERM, on_term)
+{"with tracker.start_run() as run:" if in_context else "run = tracker.start_run()" + chr(10) + "if True:"}
+    os.kill(os.getpid(), signal.SIGTERM)
+    {afterwards}
+"""
+    done = run(tmp_path, START + body)
+
+    assert "handled 15" in done.stdout
+    assert done.returncode == exit_code, done.stderr
+    record = only_run(tmp_path)
+    assert (record.status, record.reason) == (status, reason)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    source = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nrun = tracker.start_run()\n"
+    source += "os.kill(os.getpid(), signal.SIGHUP)\nrun.log_metric('a', 1)"
+
+    assert run(tmp_path, START + source).returncode == 0
+    assert only_run(tmp_path).status == "FINISHED"
+
+
+def test_every_open_run_gets_the_end(tmp_path):
+    source = "a = tracker.start_run('a'); b = a.child('b'); c = tracker.start_run('c')\n"
+    source += "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
+    run(tmp_path, START + source)
+
+    frame = mlobs.runs(store=tmp_path / "store")
+    assert frame["status"].tolist() == ["KILLED"] * 3
+
+
+def test_the_end_of_the_program_closes_children_before_their_parents(tmp_path):
+    run(tmp_path, START + "a = tracker.start_run('a'); b = a.child('b'); c = b.child('c')")
+
+    frame = mlobs.runs(store=tmp_path / "store")
+    assert frame["name"].tolist() == ["a", "b", "c"]
+    assert frame["status"].tolist() == ["FINISHED"] * 3
+    assert frame["ended"].is_monotonic_decreasing
