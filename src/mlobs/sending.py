@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -37,8 +38,8 @@ class Sending(Protocol):
         """Somebody waits: send what there is at once."""
         ...
 
-    def is_alive(self) -> bool:
-        """Tell whether anything will be sent while this program lives."""
+    def revive(self) -> bool:
+        """Somebody still waits: start it again if it died; tell whether anything will be sent."""
         ...
 
     def close(self) -> None:
@@ -63,21 +64,30 @@ class SenderProcess:
         self._starts = 0
         self._backlog = b""
         self._opened: list[OpenRun] = []
+        self._lock = threading.RLock()  # runs are opened and finished on any thread
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Tell the sender of this run; the first starts it."""
         order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
-        self._opened.append(order)
-        if not self.is_alive():
-            self._start()  # tells it of this run too
-        else:
-            self._tell(order)
+        with self._lock:
+            self._opened.append(order)
+            if not self.is_alive():
+                self._start()  # tells it of this run too
+            else:
+                self._tell(order)
 
     def flush(self) -> None:
         """Tell the sender that somebody waits; start another if it died."""
+        with self._lock:
+            if not self.is_alive():
+                self._start()
+            self._tell(Flush())
+
+    def revive(self) -> bool:
+        """Start another sender if it died, so long as there is hope in that."""
         if not self.is_alive():
-            self._start()
-        self._tell(Flush())
+            self.flush()
+        return self.is_alive()
 
     def is_alive(self) -> bool:
         """Tell whether the sender's process runs."""
@@ -142,23 +152,27 @@ class SenderThread:
         from mlobs.sender.host import Host
 
         self._host = Host(f"{os.getpid()}-{secrets.token_hex(4)}")
+        self._lock = threading.RLock()  # runs are opened and finished on any thread
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Start the lanes of these very objects, if need be, and give them the run."""
-        self._host.open(folder, {str(id(backend)): backend for backend in backends})
+        with self._lock:
+            self._host.open(folder, {str(id(backend)): backend for backend in backends})
 
     def flush(self) -> None:
         """Make the lanes send at once."""
-        self._host.claim_waiting()
-        self._host.flush()
+        with self._lock:
+            self._host.claim_waiting()
+            self._host.flush()
 
-    def is_alive(self) -> bool:
+    def revive(self) -> bool:
         """The lanes live as long as this process."""
         return True
 
     def close(self) -> None:
         """Stop the lanes; what is left waits in the store."""
-        self._host.close()
+        with self._lock:
+            self._host.close()
 
     def forget(self) -> None:
         """After a fork, in the child: threads are not inherited, and the claims are the parent's."""
