@@ -19,7 +19,6 @@ from mlobs.errors import StoreError
 from mlobs.journal.format import SEGMENT_BYTES
 
 _RESERVING_FILE_SYSTEMS = {"ext4", "xfs", "tmpfs"}  # fallocate reserves: a full disk is never a SIGBUS
-_MADV_POPULATE_WRITE = 23  # Linux 5.14: fault the pages in now, not one by one in later calls
 
 
 class JournalFile(Protocol):
@@ -146,8 +145,10 @@ class _Window:
         self.start, self.size = start, size
         os.posix_fallocate(fd, start, size)
         self.map = mmap.mmap(fd, size, offset=start)
-        with contextlib.suppress(OSError):  # an older kernel: the pages are faulted in one by one
-            self.map.madvise(_MADV_POPULATE_WRITE)
+        with contextlib.suppress(OSError):  # a kernel without advice
+            # No read-ahead: a fault then costs one page (2-3 us in every 60th call or so), not 32 pages
+            # of zeros. To populate all pages here cost the one call that maps 160 us instead of 35 us.
+            self.map.madvise(mmap.MADV_RANDOM)
 
     def seal(self) -> int:
         """Refuse all further writes, in one step, unmap, and return how many bytes were in use."""
