@@ -19,6 +19,7 @@ from typing import Any
 import mlobs
 
 LOOK_S = 0.05  # how often running processes are looked at; one look costs about 0.1 ms of CPU
+AS_USUAL = {"PYTHONDONTWRITEBYTECODE": ""}  # compiled once, as on a user's machine: the cache is kept
 GONE_S = 900.0  # a sender that has not ended by then never will
 
 
@@ -102,7 +103,11 @@ class Process:
         self._out, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed when read
         self._started = time.perf_counter()
         self._process = subprocess.Popen(
-            command, cwd=cwd, stdout=self._out, stderr=self._errors, env={**os.environ, **environment}
+            command,
+            cwd=cwd,
+            stdout=self._out,
+            stderr=self._errors,
+            env={**os.environ, **AS_USUAL, **environment},
         )
         self.pid = self._process.pid
         self.ended: Ended | None = None
