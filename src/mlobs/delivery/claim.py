@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -66,17 +68,20 @@ class Claim:
         except (OSError, msgspec.DecodeError):
             return None  # just being written, or nobody ever held it
 
-    def take_over(self, *, patience_s: float = HAND_OVER_S) -> bool:
-        """Acquire the claim, asking a lingering sender to leave it; False if a live trainer's holds it."""
+    def take_over(self, program_lives: Callable[[], bool], *, patience_s: float = HAND_OVER_S) -> bool:
+        """Acquire the claim, asking a lingering sender to leave it; False if a live program's holds it.
+
+        A sender lingers only from when it has noticed that the program which it serves is gone.
+        """
         deadline = time.monotonic() + patience_s
         asked: int | None = None
         while not self.acquire():
             holder = self.holder()
-            if holder is not None and not holder.is_lingering:
+            if holder is not None and not holder.is_lingering and program_lives():
                 return False
-            if holder is not None and holder.process.pid != asked and is_alive(holder.process):
+            if holder is not None and holder.is_lingering and holder.process.pid != asked:
                 asked = holder.process.pid
-                os.kill(asked, signal.SIGTERM)
+                _ask_to_leave(holder.process)
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
@@ -87,3 +92,9 @@ class Claim:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _ask_to_leave(sender: Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just left; it is another user's
+        if is_alive(sender):
+            os.kill(sender.pid, signal.SIGTERM)

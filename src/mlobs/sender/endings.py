@@ -34,6 +34,16 @@ def close_if_abandoned(folder: RunFolder) -> bool:
     return True
 
 
+def program_lives(folder: RunFolder) -> bool:
+    """Tell whether the program that opened the run is still there; True also where nobody can know."""
+    for path in folder.journals():
+        with Reader(path) as reader:
+            header = reader.header()
+        if header is not None and header.is_opener and is_alive(header.process) is False:
+            return False
+    return True
+
+
 def trim(folder: RunFolder) -> None:
     """Give back the disk that a dead writer had reserved behind its last record."""
     for path in folder.journals():

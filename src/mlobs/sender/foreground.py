@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from mlobs.delivery.registry import build, resolve, spec_of
 from mlobs.delivery.report import BackendReport, report, started
 from mlobs.errors import MlobsError
 from mlobs.journal.store import RunFolder
-from mlobs.sender.endings import close_if_abandoned
+from mlobs.sender.endings import close_if_abandoned, program_lives
 from mlobs.sender.host import Host
 
 PATIENCE_S = 20.0  # a lane that has only been backing off for so long will not recover while we watch
@@ -26,7 +27,7 @@ LOOK_S = 0.05
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of one run: each backend's report, and why a backend was left out, if it was."""
+    """What became of one run: the report of each backend that was asked for, and why one was left out."""
 
     run_id: str
     reports: Mapping[str, BackendReport]
@@ -34,7 +35,7 @@ class Synced:
 
     @property
     def is_settled(self) -> bool:
-        """Every backend has answered for every event."""
+        """Each of these backends has answered for every event."""
         return not self.problems and all(one.is_settled for one in self.reports.values())
 
 
@@ -62,7 +63,7 @@ def sync(
         if not backends:
             continue
         claim = Claim(folder.delivery)
-        if not claim.take_over():
+        if not claim.take_over(partial(program_lives, folder)):
             holder = claim.holder()
             pid = holder.process.pid if holder else "unknown"
             problems[folder.run_id] |= dict.fromkeys(
@@ -75,7 +76,11 @@ def sync(
     host.finish()
     _wait(host, patience_s, show)
     host.close(with_trim=True)
-    return [Synced(folder.run_id, report(folder), problems[folder.run_id]) for folder in runs]
+    return [Synced(folder.run_id, _reports(folder, only), problems[folder.run_id]) for folder in runs]
+
+
+def _reports(folder: RunFolder, only: Sequence[str]) -> dict[str, BackendReport]:
+    return {name: one for name, one in report(folder).items() if not only or name in only}
 
 
 def _wait(host: Host, patience_s: float, show: Callable[[str], None]) -> None:
