@@ -19,6 +19,7 @@ from mlobs.program import program
 _SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT is Python's KeyboardInterrupt already
 _earlier: dict[int, Any] = {}
 _is_watching = False
+_finalizing_pid = 0
 
 
 def watch() -> None:
@@ -29,7 +30,7 @@ def watch() -> None:
         atexit.register(_at_exit)
         _chain_excepthook()
         _chain_sys_exit()
-        _watch_multiprocessing_child()
+    _watch_multiprocessing_child()
     if threading.current_thread() is threading.main_thread():
         _chain_signals()
 
@@ -90,11 +91,22 @@ def _chain_sys_exit() -> None:
 
 def _watch_multiprocessing_child() -> None:
     """A child of multiprocessing leaves by `os._exit`: its own finalizers run, atexit's do not."""
+    global _finalizing_pid  # noqa: PLW0603 - a forked child inherits all hooks but this one
     process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing.util import Finalize
+    if process is None or process.parent_process() is None or _finalizing_pid == os.getpid():
+        return
+    from multiprocessing.util import Finalize
 
-        Finalize(None, _at_exit, exitpriority=100)
+    _finalizing_pid = os.getpid()
+    Finalize(None, _at_worker_exit, exitpriority=100)
+
+
+def _at_worker_exit() -> None:
+    error = sys.exc_info()[1]  # multiprocessing runs its finalizers while it handles what ended the worker
+    if error is not None:
+        status, reason, text = ending(error)
+        program().end_all(status, reason, traceback=text)
+    program().exit()
 
 
 def _chain_signals() -> None:

@@ -94,13 +94,16 @@ class SenderProcess:
         return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
-        """Nothing to do: the sender notices the end of this process by itself."""
+        """Let it go on by itself: it notices the end of this process."""
+        if self._process is not None and self.is_alive():
+            self._process.returncode = 0  # or `Popen` warns that somebody forgot to wait for it
 
     def forget(self) -> None:
         """After a fork, in the child: the life line is the parent's alone."""
         if self._process is not None and self._process.stdin is not None:
+            self._process.returncode = 0  # it is not this process's to wait for
             with contextlib.suppress(OSError):
-                os.close(self._process.stdin.fileno())
+                self._process.stdin.close()
         self._process = None
 
     def _start(self) -> None:

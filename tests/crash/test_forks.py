@@ -1,0 +1,185 @@
+"""Other processes around a run: forked ones, multiprocessing's, and the one that waits for its output."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from programs import end_sender, environment, eventually, local_points, only_run, run, sender_of, write
+
+import mlobs
+from mlobs.journal.store import Store
+
+START = """
+import multiprocessing, os, signal, sys, threading, time
+import mlobs
+tracker = mlobs.Tracker("forks", store="store", backends=BACKENDS)
+""".replace("BACKENDS", "['tensorboard'] if 'tensorboard' in sys.argv else None")
+
+LEAVES = {
+    "by sys.exit": "run.log_metric('child', 1); sys.exit(3)",
+    "by the end of the context": "pass",
+    "by an exception": "raise ValueError('in the child')",
+    "by finish()": "run.finish()",
+    "by os._exit": "run.log_metric('child', 1); os._exit(0)",
+    "by a signal": "run.log_metric('child', 1); os.kill(os.getpid(), 15); time.sleep(9)",
+}
+
+
+@pytest.mark.parametrize("in_context", [True, False])
+@pytest.mark.parametrize("way", LEAVES)
+def test_a_forked_child_never_ends_its_parents_run(tmp_path, way, in_context):
+    opened = "with tracker.start_run() as run:" if in_context else "run = tracker.start_run()\nif True:"
+    source = f"""
+{opened}
+    run.log_metric("parent", 1)
+    child = os.fork()
+    if child == 0:
+        run.log_metric("child", 0)
+        {LEAVES[way]}
+    else:
+        os.waitpid(child, 0)
+        assert run.is_open
+        run.log_metric("parent", 2)
+if child:
+    print("parent")
+"""
+    done = run(tmp_path, START + source)
+
+    assert done.returncode == 0, done.stderr
+    assert "parent" in done.stdout
+    record = only_run(tmp_path)
+    assert (record.status, record.reason) == ("FINISHED", "")
+    assert local_points(tmp_path, record.run_id, "parent") == [(0, 1.0), (1, 2.0)]
+    children = local_points(tmp_path, record.run_id, "child")
+    assert children[0] == (0, 0.0)
+    assert len(children) == (2 if "child', 1" in LEAVES[way] else 1)
+    assert len(Store(tmp_path / "store").run(record.run_id).journals()) == 2  # the child has its own
+
+
+MULTIPROCESSING = """
+def work(number):
+    mlobs.log_metric("loss", float(number), step=number)
+    return number
+
+if __name__ == "__main__":
+    with tracker.start_run() as run:
+        with multiprocessing.get_context("fork").Pool(3) as pool:
+            assert pool.map(work, range(30)) == list(range(30))
+        run.log_metric("loss", 30.0, step=30)
+"""
+
+
+def test_workers_of_a_forked_pool_log_into_the_run_that_was_current(tmp_path):
+    done = run(tmp_path, START + MULTIPROCESSING)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    record = only_run(tmp_path)
+    assert record.status == "FINISHED"
+    assert sorted(local_points(tmp_path, record.run_id, "loss")) == [(n, float(n)) for n in range(31)]
+    assert record.damage == ()
+
+
+CHILD_RUNS = """
+def work(ending):
+    run = tracker.start_run(ending)
+    run.log_metric("loss", 1.0)
+    if ending == "exits":
+        sys.exit(3)
+    if ending == "raises":
+        raise ValueError("in the child")
+
+if __name__ == "__main__":
+    with tracker.start_run("parent"):
+        for ending in ("ends", "exits", "raises"):
+            child = multiprocessing.get_context(sys.argv[1]).Process(target=work, args=(ending,))
+            child.start()
+            child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_childs_own_run_ends_with_the_child(tmp_path, method):
+    run(tmp_path, START + CHILD_RUNS, method)
+
+    frame = mlobs.runs(store=tmp_path / "store").set_index("name")
+    assert frame["status"].to_dict() == {
+        "parent": "FINISHED",
+        "ends": "FINISHED",
+        "exits": "FAILED",
+        "raises": "FAILED",
+    }
+    assert frame["reason"]["exits"] == "sys.exit(3)"
+    assert frame["reason"]["raises"] == "ValueError: in the child"
+
+
+def test_forks_while_other_threads_log_lose_nothing(tmp_path):
+    source = """
+def log(name):
+    for step in range(3000):
+        run.log_metric(name, step, step=step)
+
+with tracker.start_run() as run:
+    threads = [threading.Thread(target=log, args=(f"thread {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        child = os.fork()
+        if child == 0:
+            run.log_metric("forked", number, step=number)
+            os._exit(0)
+        os.waitpid(child, 0)
+    for thread in threads:
+        thread.join()
+"""
+    done = run(tmp_path, START + source)
+
+    assert done.returncode == 0, done.stderr
+    record = only_run(tmp_path)
+    assert record.damage == ()
+    assert sorted(local_points(tmp_path, record.run_id, "forked")) == [(n, float(n)) for n in range(20)]
+    for number in range(4):
+        points = local_points(tmp_path, record.run_id, f"thread {number}")
+        assert points == [(step, float(step)) for step in range(3000)]
+
+
+def test_who_waits_for_the_programs_output_does_not_wait_for_the_sender(tmp_path):
+    source = """
+backends = [mlobs.backends.MLflow("http://127.0.0.1:9"), mlobs.backends.TensorBoard("board")]
+tracker = mlobs.Tracker("pipes", store="store", backends=backends, finish_timeout_s=0)
+with tracker.start_run() as run:
+    run.log_metric("loss", 1.0)
+print(time.time())
+"""
+    program = write(tmp_path, START + source)
+
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    waited_s = time.time() - float(done.stdout)
+    run_id = only_run(tmp_path).run_id
+    assert eventually(lambda: sender_of(tmp_path, run_id))  # it goes on trying
+    assert waited_s < 1.0
+    end_sender(tmp_path, run_id)
+
+
+def test_a_forked_child_is_silent_about_the_parents_sender(tmp_path):
+    """Python's development mode warns of what is left open; none of it is the child's."""
+    source = """
+run = tracker.start_run()
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+run.finish()
+"""
+    done = run(tmp_path, START + source, "tensorboard", PYTHONDEVMODE="1", MLOBS_FINISH_TIMEOUT_S="10")
+
+    assert done.returncode == 0
+    assert done.stderr == ""
