@@ -32,7 +32,8 @@ class Ledger:
             for name, value in values.items()
             if name not in fresh and not is_same_param(self._known[name], value)
         }
-        policy, now = self._on_conflict, time.time()
+        policy = self._on_conflict
+        now = time.time()
         events = [Params(now, fresh)] if fresh else []
         warning = ""
         if changed:

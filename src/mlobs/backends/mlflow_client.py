@@ -95,7 +95,7 @@ def _open_lock(path: str) -> int | None:
 @contextmanager
 def patience_for(size_bytes: int) -> Iterator[None]:
     """Let MLflow wait longer for the answer to a large upload, unless the user has set how long."""
-    before = os.environ.get(_TIMEOUT)
+    before = os.environ.get(_TIMEOUT, "")
     if before != _SETTINGS[_TIMEOUT]:
         yield
         return

@@ -171,7 +171,11 @@ def end_tags(end: RunFinished) -> dict[str, str]:
 
 def final_status(end: RunFinished) -> Literal["FINISHED", "FAILED", "KILLED"]:
     """Return MLflow's word for the end: it has none for a crash, and the end of a run is not RUNNING."""
-    return end.status if end.status in {"FINISHED", "KILLED"} else "FAILED"
+    match end.status:
+        case "FINISHED" | "KILLED":
+            return end.status
+        case _:
+            return "FAILED"
 
 
 def milliseconds(at: float) -> int:
