@@ -34,15 +34,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Awaited:
-    """A run that has ended, and where its journals end (offset by writer)."""
+    """A run that has ended: where it goes, where its journals end (offset by writer), what it lacks."""
 
     folder: RunFolder
+    backends: tuple[str, ...]
     ends: dict[str, int]
+    unrecorded: int = 0
 
 
-def wait_for_delivery(
-    awaited: Sequence[Awaited], backends: Sequence[str], deadline: float, is_sending: Callable[[], bool]
-) -> None:
+def wait_for_delivery(awaited: Sequence[Awaited], deadline: float, is_sending: Callable[[], bool]) -> None:
     """Wait until each backend has answered for all of it, or need not be waited for.
 
     That is: its lane pauses, or backs off for longer than is left, or nothing is sending any more.
@@ -52,7 +52,7 @@ def wait_for_delivery(
         (one.ends, name, states)
         for one in awaited
         for states in [States(one.folder.delivery)]
-        for name in backends
+        for name in one.backends
     ]
     total = len(pairs)
     with _progress("mlobs: delivering", total) as show:
@@ -65,9 +65,10 @@ def wait_for_delivery(
             time.sleep(LOOK_S)
 
 
-def say(title: str, awaited: Sequence[Awaited], unrecorded: int) -> None:
+def say(title: str, awaited: Sequence[Awaited]) -> None:
     """Say what each backend has: as a warning if something is missing, else only on a terminal."""
-    reports = _sums([one for each in awaited for one in report(each.folder).values()])
+    reports = _sums([one for each in awaited for one in report(each.folder, each.backends).values()])
+    unrecorded = sum(one.unrecorded for one in awaited)
     run = awaited[0].folder
     parts = [f"mlobs: {title}"]
     if len(awaited) > 1:

@@ -121,9 +121,9 @@ class Opened:
     def register(self, run: OpenRun) -> None:
         """Record the start, see to the end of the program, and have the run delivered."""
         self.writer.append(self.facts)
+        program().runs[self.facts.run_id] = run
         if self.folder is None:
             return
-        program().runs[self.facts.run_id] = run
         watch()
         sending = self.plan.sending()
         if sending is not None:
@@ -150,28 +150,30 @@ class Opened:
         self.writer.close()
         if self.folder is None:
             return
-        awaited = [Awaited(self.folder, {self.writer.id: end}), *self.awaited]
+        names = tuple(backend.name for backend in self.plan.backends)
+        awaited = [Awaited(self.folder, names, {self.writer.id: end}, troubles.total()), *self.awaited]
         if self._parent is not None:
             self._parent.awaited += awaited  # the outermost run waits for all below it
             return
         sending = self.plan.sending()
         if sending is not None:
-            names = [backend.name for backend in self.plan.backends]
             sending.flush()
             try:
                 with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
-                    wait_for_delivery(awaited, names, deadline, sending.revive)
+                    wait_for_delivery(awaited, deadline, sending.revive)
             finally:  # Ctrl-C ends the wait, and still learns what is left
-                self._say(awaited, troubles)
-        elif troubles.total():
-            self._say(awaited, troubles)
+                self._say(awaited)
+        elif any(one.unrecorded for one in awaited):
+            self._say(awaited)
 
-    def _say(self, awaited: Sequence[Awaited], troubles: Troubles) -> None:
-        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited, troubles.total())
+    def _say(self, awaited: Sequence[Awaited]) -> None:
+        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited)
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has of the run, by its name."""
-        return {} if self.folder is None else report(self.folder)
+        if self.folder is None:
+            return {}
+        return report(self.folder, [backend.name for backend in self.plan.backends])
 
     def backend_ref(self, backend: str) -> BackendRef | None:
         """The vendor's id and URL of the run, None while they are not known.

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 from mlobs.backend import Backend
 from mlobs.config import Settings, load_settings
 from mlobs.decorator import LogReturn, tracked
-from mlobs.delivery.registry import missing_package, public_spec, resolve, spec_of
+from mlobs.delivery.registry import can_travel, missing_package, public_spec, resolve, spec_of
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened, Plan
@@ -111,12 +111,10 @@ class Tracker:
 def _plan(settings: Settings, backends: Iterable[str | Backend]) -> Plan:
     found = resolve(backends, settings.backend_options, travels=settings.delivery == "process")
     if settings.mode == "disabled":
-        return Plan(settings, None, (), ())
+        return Plan(settings, None, found, ())
     store = Store(Path(settings.store))
     store.create()
-    specs = (
-        tuple(public_spec(spec_of(backend)) for backend in found) if settings.delivery == "process" else ()
-    )
+    specs = tuple(public_spec(spec_of(backend)) for backend in found if can_travel(backend))
     for backend in found:
         missing = missing_package(backend)
         if missing is not None:

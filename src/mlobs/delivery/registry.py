@@ -57,14 +57,22 @@ def spec_of(backend: Backend) -> BackendSpec:
     cls = type(backend)
     params = {field.name: getattr(backend, field.name) for field in _init_fields(cls)}
     for name, value in params.items():
-        try:
-            msgspec.msgpack.encode(value)
-        except (TypeError, OverflowError, ValueError) as error:
+        if not _is_data(value):
             raise UsageError(
                 f"backend {backend.name!r}: {name}={value!r} cannot travel to the sender; "
                 "give a string, a number or a list of them, or set delivery='thread'"
-            ) from error
+            )
     return BackendSpec(backend.name, f"{cls.__module__}:{cls.__qualname__}", params)
+
+
+def can_travel(backend: Backend) -> bool:
+    """Tell whether another process, such as `mlobs sync`, can make this backend from its spec."""
+    try:
+        _check_importable(type(backend))
+        spec_of(backend)
+    except UsageError:
+        return False
+    return True
 
 
 def public_spec(spec: BackendSpec) -> BackendSpec:
@@ -149,6 +157,14 @@ def _check_importable(cls: type) -> None:
             f"backend {cls.__qualname__} is defined in {cls.__module__}, where the sender cannot import it; "
             "move it to a module, or set delivery='thread'"
         )
+
+
+def _is_data(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_data(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_data, value))
+    return value is None or type(value) in (bool, int, float, str, bytes)
 
 
 def _init_fields(cls: type) -> Sequence[dataclasses.Field[Any]]:

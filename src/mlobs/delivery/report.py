@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlobs.delivery.state import BackendState, Note, States
@@ -45,11 +46,10 @@ class BackendReport:
         return f"{self.backend}: {', '.join(counts)}{trouble}"
 
 
-def report(folder: RunFolder) -> dict[str, BackendReport]:
-    """Report on every backend that the run named or that was sent something; by its name."""
+def report(folder: RunFolder, expected: Iterable[str] = ()) -> dict[str, BackendReport]:
+    """Report on every backend that is expected, named by the run, or was sent something; by its name."""
     states = States(folder.delivery).refresh()
-    names = [spec.name for spec in _named(folder)]
-    names += [name for name in states.by_backend if name not in names]
+    names = dict.fromkeys([*expected, *(spec.name for spec in _named(folder)), *states.by_backend])
     return {name: _report(folder, name, states.of(name)) for name in names}
 
 
