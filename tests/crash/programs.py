@@ -73,6 +73,13 @@ def eventually(check, timeout_s=PATIENCE_S, look_s=0.02):
     return answer
 
 
+def note_figures(**figures) -> None:
+    """Add a line of JSON to the file that MLOBS_TEST_FIGURES names, if it names one."""
+    if path := os.environ.get("MLOBS_TEST_FIGURES"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+
+
 class Counter:
     """A number in a file that a program counts up and that survives its death."""
 

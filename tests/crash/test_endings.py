@@ -1,7 +1,9 @@
 """Whatever ends a program, its run's status is the true one, and the exit code is the program's own."""
 
+import contextlib
+
 import pytest
-from programs import only_run, run
+from programs import delivered, end_sender, eventually, mlflow_runs, only_run, run, run_ids, running
 
 import mlobs
 
@@ -132,3 +134,39 @@ def test_the_end_of_the_program_closes_children_before_their_parents(tmp_path):
     assert frame["name"].tolist() == ["a", "b", "c"]
     assert frame["status"].tolist() == ["FINISHED"] * 3
     assert frame["ended"].is_monotonic_decreasing
+
+
+IN_MLFLOW = """
+import os, sys, time
+import mlobs
+backends = [mlobs.backends.MLflow("sqlite:///mlflow.db")]
+tracker = mlobs.Tracker("endings", store="store", backends=backends, finish_timeout_s=0)
+with tracker.start_run("FINISHED") as run:
+    run.log_metric("a", 1)
+try:
+    with tracker.start_run("FAILED"):
+        raise ValueError("no data")
+except ValueError:
+    pass
+killed = tracker.start_run("KILLED")
+os.kill(os.getpid(), 15)
+time.sleep(9)
+"""
+
+
+@pytest.mark.slow
+def test_mlflow_is_told_the_same_status_and_the_reason(tmp_path):
+    with running(tmp_path, IN_MLFLOW) as program, contextlib.ExitStack() as ends:
+        assert program.wait(timeout=60) == -15
+        ids = run_ids(tmp_path)
+        ends.callback(end_sender, tmp_path, ids[-1])
+        eventually(lambda: all(delivered(tmp_path, run_id, "mlflow") for run_id in ids))
+
+    (finished,), (failed,), (killed,) = (
+        mlflow_runs(f"sqlite:///{tmp_path}/mlflow.db", "endings")[one] for one in ids
+    )
+    for there in (finished, failed, killed):
+        assert there.info.run_name == there.info.status
+        assert there.info.end_time is not None
+    assert failed.data.tags["mlobs.reason"] == "ValueError: no data"
+    assert killed.data.tags["mlobs.reason"] == "SIGTERM"

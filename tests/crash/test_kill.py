@@ -17,6 +17,7 @@ from programs import (
     local_points,
     mlflow_points,
     mlflow_runs,
+    note_figures,
     only_run,
     run_ids,
     running,
@@ -89,7 +90,7 @@ def kill_points():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", kill_points())
-def test_what_was_recorded_is_everywhere_once_after_kill_9(tmp_path, calls, record_property):
+def test_what_was_recorded_is_everywhere_once_after_kill_9(tmp_path, calls):
     run_id, returned, killed_at = kill_after(tmp_path, calls)
     assert only_run(tmp_path).status == "CRASHED"  # the reader needs no sender for it
 
@@ -104,7 +105,7 @@ def test_what_was_recorded_is_everywhere_once_after_kill_9(tmp_path, calls, reco
     assert there.data.tags["mlobs.status"] == "CRASHED"
     assert "process vanished" in there.data.tags["mlobs.reason"]
     eventually(lambda: sender_of(tmp_path, run_id) is None)
-    record_property("figures", (returned, round(noticed_s, 2), round(delivered_s, 2)))
+    note_figures(calls=returned, noticed_s=round(noticed_s, 2), delivered_s=round(delivered_s, 2))
 
 
 def test_a_crash_is_noticed_though_a_forked_child_lives_on(tmp_path):

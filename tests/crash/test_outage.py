@@ -16,6 +16,7 @@ from programs import (
     local_points,
     mlflow_points,
     mlflow_runs,
+    note_figures,
     only_run,
     run,
     sender_of,
@@ -66,14 +67,14 @@ def sync(folder, *arguments):
 
 
 @pytest.mark.slow
-def test_a_dead_server_costs_nothing_and_sync_delivers_everything_once(tmp_path, record_property):
+def test_a_dead_server_costs_nothing_and_sync_delivers_everything_once(tmp_path):
     port = free_port()
 
     done = run(tmp_path, OFFLINE, f"http://127.0.0.1:{port}")
 
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    record_property("figures", figures)
+    note_figures(**figures)
     assert figures["start_s"] < 0.1
     assert figures["median_s"] < 100e-6
     assert figures["longest_s"] < 0.1
