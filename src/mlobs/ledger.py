@@ -17,7 +17,7 @@ class Ledger:
     """Decides which parameters are new, which are the same again, and which contradict."""
 
     def __init__(self, on_conflict: OnConflict) -> None:
-        self._on_conflict = on_conflict
+        self._on_conflict: OnConflict = on_conflict
         self._known: dict[str, Any] = {}
 
     def enter(self, values: Mapping[str, Any]) -> tuple[list[Params], str]:

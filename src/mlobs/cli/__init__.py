@@ -7,32 +7,15 @@ infinities are the strings "NaN", "Infinity", "-Infinity". All talk besides resu
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 
 
 def main() -> None:
     """Run the command line. A reader that closes the pipe early (`| head`) ends it quietly."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a name that the terminal cannot spell is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot spell is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     from mlobs.cli.app import app
 
-    try:
-        try:
-            app(prog_name="mlobs", standalone_mode=True)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        _close_quietly()
-        sys.exit(0)
-
-
-def _close_quietly() -> None:
-    """Let what is still buffered for a closed pipe go nowhere, so that the exit does not complain."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    app(prog_name="mlobs", standalone_mode=True)

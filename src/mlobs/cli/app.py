@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -19,12 +22,26 @@ CANNOT = 2  # the same code as for an unknown option
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error that mlobs raises on purpose is said in one line."""
+        """Run the command; an error that mlobs raises on purpose is said in one line.
+
+        A reader that closes the pipe early (`| head`) has what it wanted.
+        """
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            _let_go_of_stdout()
+            raise typer.Exit(0) from error
         except MlobsError as error:
             typer.echo(f"mlobs: {one_line(error)}", err=True)
             raise typer.Exit(CANNOT) from error
+        return result
+
+
+def _let_go_of_stdout() -> None:
+    """Let what is still buffered for a closed pipe go nowhere, so that the exit does not complain."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: MlobsError) -> str:
