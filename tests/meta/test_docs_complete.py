@@ -4,9 +4,9 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
-import click
 import pytest
 import typer
 from pages import blocks, page_id, pages, text_of
@@ -15,6 +15,7 @@ import mlobs
 from mlobs import backends
 from mlobs.backend import Batch, Capabilities, Receipt
 from mlobs.cli.app import app
+from mlobs.config import load_settings
 from mlobs.delivery.report import COUNTS, BackendReport
 from mlobs.delivery.state import LaneState
 from mlobs.events import Known, Role, Status
@@ -132,6 +133,14 @@ def test_every_command_is_described_with_its_options(name: str) -> None:
     assert not [one for one in options if f"`{one}" not in section]
 
 
+@pytest.mark.parametrize("page", [pytest.param(page, id=page_id(page)) for page in pages()])
+def test_configuration_files_on_a_page_are_taken(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.language == "toml" and not block.code.startswith("# pyproject.toml"):
+            (tmp_path / "mlobs.toml").write_text(block.code, encoding="utf-8")
+            assert load_settings(cwd=tmp_path, env={}).backends, f"line {block.line}"
+
+
 def test_the_command_lines_on_the_pages_can_be_typed() -> None:
     for page in pages():
         for block in blocks(page):
@@ -148,10 +157,6 @@ def test_the_command_lines_on_the_pages_can_be_typed() -> None:
                     parse(COMMANDS[words[1]], words[2:])
 
 
-def parse(command: click.Command, arguments: list[str]) -> None:
-    """Parse the arguments as the command would.
-
-    Raises:
-        click.UsageError: they cannot be typed so.
-    """
-    command.make_context(command.name, arguments, resilient_parsing=False)
+def parse(command: Any, arguments: list[str]) -> None:
+    """Parse the arguments as the command would; raise if they cannot be typed so."""
+    command.make_context(command.name, arguments)
