@@ -37,7 +37,7 @@ def main() -> None:
 
 def compare(*, pairs: int, steps: int) -> None:
     heading(f"training_loop: {pairs} interleaved pairs of processes, {steps:,} steps, 10 metrics a step")
-    product_s = min(measure("without", 2_000, 1).answer["step_s"] for _ in range(3))
+    product_s = min(measure("without", 2_000, 1).answer["median_s"] for _ in range(3))
     products = max(1, round(STEP_S / product_s))
     without, logged = [], []
     for number in range(pairs):
