@@ -2,18 +2,24 @@
 
 Events are frozen, few and append-only. In the journal each is a MessagePack array
 `[kind, field, field, ...]`: fields are only ever added at the end, with a default, and a kind is
-never renamed, so that a journal of any released version opens for ever. `at` is Unix time in
-seconds (UTC); `meta` is a small mapping of the caller's own.
+never renamed, so that a journal of any released version opens for ever. Words (a status, a role)
+are plain strings there: a newer mlobs may have more of them. `at` is Unix time in seconds (UTC);
+`meta` is a small mapping of the caller's own.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
+
 Status: TypeAlias = Literal["RUNNING", "FINISHED", "FAILED", "KILLED", "CRASHED"]
 Role: TypeAlias = Literal["file", "image", "figure", "table", "matrix", "confusion_matrix", "model", "text"]
+Strength: TypeAlias = Literal["content", "rows", "pinned", "stat", "name"]
 Meta: TypeAlias = dict[str, Any]
 
 
@@ -66,7 +72,7 @@ class Params(msgspec.Struct, frozen=True, array_like=True, tag="params"):
 
     at: float
     values: dict[str, Any]
-    conflict: Literal["keep_first", "overwrite"] | None = None
+    conflict: str | None = None
 
 
 class Metrics(msgspec.Struct, frozen=True, array_like=True, tag="metrics", gc=False):
@@ -86,13 +92,13 @@ class Tags(msgspec.Struct, frozen=True, array_like=True, tag="tags"):
 
 
 class Log(msgspec.Struct, frozen=True, array_like=True, tag="log"):
-    """One line or record of output. `stream` is where it came from."""
+    """One line or record of output. `stream` is where it came from: "logging", "stdout", "stderr"."""
 
     at: float
     message: str
     level: str = "INFO"
     logger: str = ""
-    stream: Literal["logging", "stdout", "stderr"] = "logging"
+    stream: str = "logging"
     exception: str | None = None
     step: int | None = None
     meta: Meta | None = None
@@ -103,13 +109,13 @@ class Artifact(msgspec.Struct, frozen=True, array_like=True, tag="artifact"):
 
     Small content stands in `data`; anything larger is the blob `blob`, an ordinal that counts the
     blobs of the writer of this event. `raw` describes content that is not yet in its final form
-    (dtype, shape, layout); `role` says what it is to a person.
+    (dtype, shape, layout); `role` says what it is to a person, see `Role`.
     """
 
     at: float
     path: str
     size_bytes: int
-    role: Role = "file"
+    role: str = "file"
     media_type: str = "application/octet-stream"
     blob: int | None = None
     data: bytes | None = None
@@ -122,7 +128,7 @@ class Histogram(msgspec.Struct, frozen=True, array_like=True, tag="histogram"):
     """`counts[i]` values lie in `[edges[i], edges[i + 1])`; the last bin includes its right edge."""
 
     at: float
-    step: int
+    step: int | None
     name: str
     counts: list[float]
     edges: list[float]
@@ -130,13 +136,13 @@ class Histogram(msgspec.Struct, frozen=True, array_like=True, tag="histogram"):
 
 
 class Dataset(msgspec.Struct, frozen=True, array_like=True, tag="dataset"):
-    """A dataset that the run used, and how strongly its content is pinned."""
+    """A dataset that the run used, and how strongly its content is pinned, see `Strength`."""
 
     at: float
     name: str
     version: str | None
     fingerprint: str
-    strength: Literal["content", "rows", "pinned", "stat", "name"]
+    strength: str
     context: str = "train"
     source: str | None = None
     rows: int | None = None
@@ -184,21 +190,39 @@ class Rewind(msgspec.Struct, frozen=True, array_like=True, tag="rewind"):
 
 
 class RunFinished(msgspec.Struct, frozen=True, array_like=True, tag="run_finished"):
-    """The run ended. `reason` is one sentence; `unrecorded` counts calls that could not be kept."""
+    """The run ended, see `Status`. `reason` is one sentence.
+
+    `unrecorded` counts calls that could not be kept; `exit_code` is that of `sys.exit`, if it was called.
+    """
 
     at: float
-    status: Status
+    status: str
     reason: str = ""
     traceback: str | None = None
     exit_code: int | None = None
     unrecorded: int = 0
 
 
-class Unknown(msgspec.Struct, frozen=True):
-    """An event of a kind that a newer mlobs wrote; it is kept and shown, never lost."""
+class Unknown(tuple[Any, ...]):
+    """An event of a kind that a newer mlobs wrote; it is kept and shown, never lost.
 
-    kind: str
-    fields: tuple[Any, ...]
+    It is the array of the journal as it stands, so it can be written again unchanged.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, kind: str, fields: Iterable[Any]) -> Self:
+        return super().__new__(cls, (kind, *fields))
+
+    @property
+    def kind(self) -> str:
+        """The kind's name."""
+        return str(self[0])
+
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """The fields behind it."""
+        return self[1:]
 
 
 Known: TypeAlias = (

@@ -164,7 +164,18 @@ EVENTS = [
     Metrics(at=1767323064.25, step=1, values={"loss": 0.25}, meta=None),
     Unknown(kind="telepathy", fields=(1767323065.25, {"mood": "calm"}, [1, 2])),
     Tags(at=1767323066.25, values={"later": "yes"}),
-    Unknown(kind="artifact", fields=(1767323067.25, "a.glb", 3, "hologram", "model/gltf", None, b"abc")),
+    Artifact(
+        at=1767323067.25,
+        path="a.glb",
+        size_bytes=3,
+        role="hologram",
+        media_type="model/gltf",
+        blob=None,
+        data=b"abc",
+        step=None,
+        meta=None,
+        raw=None,
+    ),
     RunFinished(
         at=1767323068.25,
         status="FAILED",
@@ -222,8 +233,9 @@ def test_points_that_were_rewound_no_longer_count(record: RunRecord) -> None:
 
 
 def test_blobs_are_found_by_writer_and_ordinal(record: RunRecord) -> None:
-    [model] = record.artifacts
+    model, later = record.artifacts
 
+    assert (later.path, later.role, later.read_bytes()) == ("a.glb", "hologram", b"abc")
     assert (model.path, model.role, model.read_bytes()) == ("model.bin", "model", b"twelve bytes")
     assert (record.folder.path / "blobs" / f"{OPENER}-1").read_bytes() == b"a patch"
 

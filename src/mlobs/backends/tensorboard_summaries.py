@@ -197,7 +197,7 @@ def histogram_event(histogram: Histogram) -> Any:
         tensor.tensor_shape.dim.add(size=size)
     metadata = histogram_metadata.create_summary_metadata(histogram.name, None)
     value = summary_pb2.Summary.Value(tag=histogram.name + HISTOGRAM, metadata=metadata, tensor=tensor)
-    return _event(histogram.at, histogram.step, value)
+    return _event(histogram.at, histogram.step or 0, value)
 
 
 def text_event(at: float, step: int, name: str, markdown: str) -> Any:

@@ -30,7 +30,8 @@ def as_document(path: Callable[[Any], str]) -> Rule:
         kind = kind_of(event)
         if "artifact" not in capabilities.kinds:
             return skipped(kind)
-        data = json_bytes({"kind": kind, **asdict(event)})
+        fields = {"fields": event.fields} if isinstance(event, Unknown) else asdict(event)
+        data = json_bytes({"kind": kind, **fields})
         stem = _free_stem(f"mlobs/{path(event)}", data, memory)
         files = [json_file(event, f"{stem}.json", data, capabilities)]
         if isinstance(event, Snapshot) and event.blob is not None:

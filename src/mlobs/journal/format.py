@@ -6,7 +6,8 @@ A record is
 
 with little-endian integers, and a body in MessagePack. The first record of a file is its `Header`,
 the others are events. Files grow in segments of `SEGMENT_BYTES`; a writer may leave zeros between
-its last record of a segment and the segment's end, and then goes on at the next one.
+its last record of a segment and the segment's end, and then goes on at the next one. That makes the
+size of a segment part of the format: a later one may use multiples of it.
 """
 
 from __future__ import annotations

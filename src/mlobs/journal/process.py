@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import sys
 from pathlib import Path
 
 from mlobs.events import Process
@@ -34,7 +35,9 @@ def is_alive(process: Process, *, here: Process | None = None) -> bool | None:
     return _is_running(process)
 
 
-def _is_running(process: Process) -> bool:
+def _is_running(process: Process) -> bool | None:
+    if sys.platform == "win32":
+        return None  # there, `kill` with any signal ends the process
     fields = _stat_fields(process.pid)
     if fields:
         return fields[_STATE] not in "ZX" and int(fields[_STARTED]) == process.started

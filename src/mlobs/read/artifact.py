@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlobs.errors import StoreError
-from mlobs.events import Artifact, Role
+from mlobs.events import Artifact
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.store import RunFolder
 
@@ -23,7 +23,7 @@ class StoredArtifact:
     """
 
     path: str
-    role: Role
+    role: str
     media_type: str
     size_bytes: int
     at: datetime

@@ -22,7 +22,6 @@ from mlobs.events import (
     RunFinished,
     RunStarted,
     Snapshot,
-    Status,
 )
 from mlobs.journal import process
 from mlobs.journal.reader import Reader
@@ -55,7 +54,7 @@ class RunRecord:
     run_id: str
     experiment: str
     name: str
-    status: Status
+    status: str
     reason: str
     started: datetime | None
     ended: datetime | None

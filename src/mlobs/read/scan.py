@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlobs.events import Event, Heartbeat, Log, Metrics, Process, Rewind, RunFinished, RunStarted
-from mlobs.journal.format import Header, decode_event, decode_header
+from mlobs.journal.format import FORMAT, Header, decode_event, decode_header
 from mlobs.journal.reader import Reader
 from mlobs.read.points import Points
 
@@ -123,6 +123,9 @@ def _read(reader: Reader, found: Scan) -> None:
             found.take(event)
         else:
             found.header = header
+            if header.format > FORMAT:
+                what = f"written in format {header.format}, newer than {FORMAT} - type: pip install -U mlobs"
+                found.flaws.append(Flaw(found.path, start, end - start, what))
     found.end = end
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from mlobs.events import Process, RunFinished, Status
+from mlobs.events import Process, RunFinished
 from mlobs.read.scan import Scan
 
 
@@ -14,7 +14,7 @@ from mlobs.read.scan import Scan
 class Verdict:
     """A run's status; `end` is the record that says so, None where the reader concluded it."""
 
-    status: Status
+    status: str
     reason: str
     ended: float | None = None
     end: RunFinished | None = None
