@@ -75,7 +75,8 @@ def say(title: str, awaited: Sequence[Awaited]) -> None:
         parts[0] += f" and {len(awaited) - 1} below it"
     parts += [str(one) for one in reports]
     if unrecorded:
-        parts.append(f"{unrecorded} calls were not recorded, see the warnings above")
+        calls = "1 call was" if unrecorded == 1 else f"{unrecorded:,} calls were"
+        parts.append(f"{calls} not recorded, see the warnings above")
     line = " · ".join(parts)
     if any(not one.is_settled for one in reports):
         line += f"\n  the rest waits in the store - type: mlobs sync --store {run.store}"

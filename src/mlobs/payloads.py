@@ -13,7 +13,7 @@ from mlobs.events import Artifact, Meta
 from mlobs.journal.blobs import INLINE_BYTES
 from mlobs.journal.writer import AnyWriter
 from mlobs.text import json_bytes
-from mlobs.values import plain
+from mlobs.values import plain, unicode_of
 
 
 def artifact_of_text(
@@ -83,6 +83,8 @@ def existing(local_path: object, call: str) -> Path:
     path = Path(local_path)
     if not path.exists():
         raise UsageError(f"{call}: there is no {path} (looked from {Path.cwd()})")
+    if not path.is_file() and not path.is_dir():
+        raise UsageError(f"{call}: {path} is neither a file nor a folder")  # reading a pipe might never end
     return path
 
 
@@ -94,7 +96,7 @@ def clean_path(path: str) -> str:
     """
     if not isinstance(path, str) or not path:
         raise UsageError(f"artifact path is {path!r}; expected a relative path such as 'plots/roc.png'")
-    clean = posixpath.normpath(path.replace("\\", "/"))
+    clean = posixpath.normpath(unicode_of(path).replace("\\", "/"))
     if clean.startswith(("/", "../")) or clean in (".", ".."):
         raise UsageError(f"artifact path {path!r} leads outside of the run; expected a relative path")
     return clean

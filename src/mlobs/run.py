@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from time import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ from mlobs.events import Event, Meta, Metrics, Status, Tags
 from mlobs.exits import ending
 from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
-from mlobs.troubles import Troubles, caller, log
-from mlobs.values import flatten, name_of, plain, scalar, step_number
+from mlobs.troubles import Troubles, caller, log, names_in
+from mlobs.values import flatten, meta_of, name_of, optional_step, plain, repr_of, scalar, step_number
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
 
-_NAMED_KEYS = 3  # in a message about a mapping
+_ENDS: tuple[Status, ...] = ("FINISHED", "FAILED", "KILLED", "CRASHED")
 
 
 class Run:
@@ -77,8 +77,10 @@ class Run:
                 step = next(self._steps[key])
             elif type(step) is not int:
                 step = step_number(step)
-            self._last_step = step
+            if meta is not None:
+                meta = meta_of(meta)
             self._append(Metrics(time(), step, {key: value}, meta))
+            self._last_step = step
         except Exception as error:
             self._troubles.report("log_metric", key, error)
 
@@ -87,19 +89,24 @@ class Run:
     ) -> None:
         """Record several metrics of one step as one event; see `log_metric` for values and steps."""
         try:
-            values: dict[str, float] = {}
-            for key, value in metrics.items():
-                name = key if type(key) is str and key else name_of(key)
-                values[name] = value if type(value) is float else scalar(key, value)
-            if step is None:
+            try:
+                values: dict[str, float] = {}
+                for key, value in metrics.items():
+                    name = key if type(key) is str and key else name_of(key)
+                    values[name] = value if type(value) is float else scalar(key, value)
+            except Exception:
+                values = self._recordable(metrics)
+            if meta is not None:
+                meta = meta_of(meta)
+            if step is None or not values:
                 self._append_counted(values, meta)
                 return
             if type(step) is not int:
                 step = step_number(step)
-            self._last_step = step
             self._append(Metrics(time(), step, values, meta))
+            self._last_step = step
         except Exception as error:
-            self._troubles.report("log_metrics", _names(metrics), error)
+            self._troubles.report("log_metrics", names_in(metrics), error)
 
     def log_param(self, key: str, value: object) -> None:
         """Record one parameter; a mapping or config object becomes several, under dotted names."""
@@ -111,7 +118,7 @@ class Run:
 
         A parameter that already has another value is settled by `on_conflict`; both are recorded.
         """
-        with self._troubles.noted("log_params", _names(params)):
+        with self._troubles.noted("log_params", names_in(params)):
             self._enter_params(flatten(params))
 
     def set_tag(self, key: str, value: object) -> None:
@@ -121,20 +128,31 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set several tags; values become text."""
-        with self._troubles.noted("set_tags", _names(tags)):
-            self._append(Tags(time(), {name_of(key): str(plain(value)) for key, value in tags.items()}))
+        with self._troubles.noted("set_tags", names_in(tags)):
+            values: dict[str, str] = {}
+            for key, value in tags.items():
+                with self._troubles.noted("set_tags", key):
+                    values[name_of(key)] = str(plain(value))
+            if values:
+                self._append(Tags(time(), values))
 
     def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
         """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
         with self._troubles.noted("log_text", name):
-            self._append(payloads.artifact_of_text(self._opened.writer, name, text, step, meta))
+            self._append(
+                payloads.artifact_of_text(self._opened.writer, name, text, optional_step(step), meta_of(meta))
+            )
 
     def log_dict(
         self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
     ) -> None:
         """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
         with self._troubles.noted("log_dict", name):
-            self._append(payloads.artifact_of_dict(self._opened.writer, name, value, step, meta))
+            self._append(
+                payloads.artifact_of_dict(
+                    self._opened.writer, name, value, optional_step(step), meta_of(meta)
+                )
+            )
 
     def log_artifact(
         self,
@@ -151,8 +169,7 @@ class Run:
         with self._troubles.noted("log_artifact", str(local_path)):
             source = payloads.existing(local_path, "log_artifact")
             target = f"{artifact_path}/{source.name}" if artifact_path else source.name
-            for path, name in payloads.files_of(source, target):
-                self._append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
+            self._keep_files(payloads.files_of(source, target), optional_step(step), meta_of(meta))
 
     def log_artifacts(
         self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
@@ -162,8 +179,7 @@ class Run:
             source = payloads.existing(local_dir, "log_artifacts")
             if not source.is_dir():
                 raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
-            for path, name in payloads.files_of(source, artifact_path):
-                self._append(payloads.artifact_of_file(self._opened.writer, path, name, None, meta))
+            self._keep_files(payloads.files_of(source, artifact_path), None, meta_of(meta))
 
     def child(
         self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None
@@ -182,8 +198,14 @@ class Run:
 
     def end(self, status: Status, reason: str = "", *, traceback: str | None = None) -> None:
         """Record the end at once, without waiting for anyone. Only the first end counts."""
-        self._opened.end(status, reason, traceback, self._troubles.total())
-        self._append = self._opened.refuse
+        if status not in _ENDS:
+            problem = f"status is {status!r}; expected {', '.join(_ENDS)}"
+            self._troubles.report("finish", status, UsageError(problem))
+            status, reason = "FINISHED", str(reason) or problem
+        with self._troubles.noted("finish", self.id):
+            self._opened.end(status, str(reason), traceback, self._troubles.total())
+        if not self.is_open:
+            self._append = self._opened.refuse
 
     def finish(self, status: Status = "FINISHED", reason: str = "", *, traceback: str | None = None) -> None:
         """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
@@ -193,7 +215,8 @@ class Run:
         """
         self.end(status, reason, traceback=traceback)
         self.leave()
-        self._opened.close(self._troubles)
+        with self._troubles.noted("finish", self.id):
+            self._opened.close(self._troubles)
 
     def leave(self) -> None:
         """Stop being the current run here; the one before is it again."""
@@ -231,6 +254,21 @@ class Run:
     def __repr__(self) -> str:
         return f"<mlobs.Run {self.id} {self.experiment}/{self.name} {self.status}>"
 
+    def _recordable(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return all values but those that cannot be recorded, which are reported one by one."""
+        if not hasattr(metrics, "items"):
+            raise UsageError(f"metrics is {repr_of(metrics)}; expected a mapping, such as {{'loss': 0.3}}")
+        values: dict[str, float] = {}
+        for key, value in metrics.items():
+            with self._troubles.noted("log_metrics", key):
+                values[name_of(key)] = scalar(key, value)
+        return values
+
+    def _keep_files(self, files: Iterable[tuple[Path, str]], step: int | None, meta: Meta | None) -> None:
+        for path, name in files:
+            with self._troubles.noted("log_artifact", str(path)):
+                self._append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
+
     def _append_counted(self, values: Mapping[str, float], meta: Meta | None) -> None:
         """Record values without a step: each name has a count of its own, so one event per count."""
         by_step: defaultdict[int, dict[str, float]] = defaultdict(dict)
@@ -256,12 +294,3 @@ def current_run() -> Run | None:
     """
     run = current.current()
     return run if isinstance(run, Run) else None
-
-
-def _names(mapping: object) -> str:
-    """Name the keys of what was to be a mapping, for a message."""
-    if not isinstance(mapping, Mapping):
-        return type(mapping).__name__
-    return ", ".join(str(key) for key in list(mapping)[:_NAMED_KEYS]) + (
-        ", …" if len(mapping) > _NAMED_KEYS else ""
-    )

@@ -6,13 +6,16 @@ import contextlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from mlobs.values import repr_of
 
 OnError: TypeAlias = Literal["warn", "raise"]
 
 log = logging.getLogger("mlobs")
+_NAMED_KEYS = 3  # in a message about a mapping
 _INSIDE = (str(Path(__file__).parent), contextlib.__file__)  # where no caller of ours is
 
 
@@ -43,7 +46,7 @@ class Troubles:
         """
         if self._on_error == "raise":
             raise error
-        subject = f"{call}({key!r})"
+        subject = f"{call}({repr_of(key)})"
         self.counts[subject] += 1
         if self.counts[subject] == 1:
             log.warning("%s: %s was not recorded: %s", caller(), subject, error)
@@ -55,3 +58,11 @@ def caller() -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def names_in(mapping: object) -> str:
+    """Name the keys of what was to be a mapping, for a message."""
+    if not isinstance(mapping, Mapping):
+        return type(mapping).__name__
+    names = [key if isinstance(key, str) else repr_of(key) for key in list(mapping)[:_NAMED_KEYS]]
+    return ", ".join(names) + (", …" if len(mapping) > _NAMED_KEYS else "")

@@ -53,7 +53,7 @@ def name_of(key: object) -> str:
         UsageError: it is not.
     """
     if isinstance(key, str) and key:
-        return str(key)
+        return unicode_of(key)
     raise UsageError(f"a name is {_short(key)}; expected a string that is not empty")
 
 
@@ -75,6 +75,15 @@ def step_number(step: object) -> int:
     raise UsageError(f"step is {_short(step)}; expected an integer")
 
 
+def optional_step(step: object) -> int | None:
+    """The step as an int, None if there is none.
+
+    Raises:
+        UsageError: it is not a whole number.
+    """
+    return None if step is None else step_number(step)
+
+
 def flatten(params: object, prefix: str = "") -> dict[str, Any]:
     """Nested mappings, dataclasses and config objects as one dict of dotted names to plain values.
 
@@ -85,29 +94,59 @@ def flatten(params: object, prefix: str = "") -> dict[str, Any]:
     if fields is None:
         raise UsageError(f"params is {_short(params)}; expected a mapping, such as {{'lr': 0.1}}")
     flat: dict[str, Any] = {}
-    _flatten_into(flat, fields, prefix, _MAX_DEPTH)
+    _flatten_into(flat, fields, prefix, (id(params),))
     return flat
 
 
-def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
-    """The value as JSON knows it, or the text that describes it best."""
-    if value is None or isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else value
+def meta_of(meta: object) -> dict[str, Any] | None:
+    """The small mapping of the caller's own as an event keeps it.
+
+    Raises:
+        UsageError: it is not a mapping.
+    """
+    if meta is None:
+        return None
+    if not isinstance(meta, Mapping):
+        raise UsageError(f"meta is {_short(meta)}; expected a mapping, such as {{'fold': 3}}")
+    return {_text(key): plain(value) for key, value in meta.items()}
+
+
+def plain(value: object, above: tuple[int, ...] = ()) -> Any:
+    """The value as JSON knows it, or the text that describes it best.
+
+    `above` holds the ids of the objects that the value stands in.
+    """
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, enum.Enum):
-        return plain(value.value, depth)
+        return plain(value.value, above)
+    if isinstance(value, str):
+        return unicode_of(value)
     if isinstance(value, int):
         return int(value) if _MIN_INT <= value <= _MAX_INT else str(value)
     if isinstance(value, float):
         return float(value)
-    if depth <= 0:
-        return _short(value)
-    fields = _fields(value)
-    if fields is not None:
-        return {str(key): plain(one, depth - 1) for key, one in fields.items()}
-    if isinstance(value, list | tuple | set | frozenset | range):
-        ordered: Iterable[object] = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-        return [plain(one, depth - 1) for one in ordered]
-    return _plain_object(value, depth)
+    if len(above) > _MAX_DEPTH or id(value) in above:
+        return f"<{_type_name(value)}, not shown again>"
+    try:
+        return _plain_collection(value, (*above, id(value)))
+    except Exception:
+        return unicode_of(repr_of(value))  # somebody's own code failed
+
+
+def unicode_of(text: str) -> str:
+    r"""The text, with what is no character (bytes of a file's name that are not UTF-8) as `\udcff`."""
+    if text.isascii():
+        return str.__str__(text)  # of an enum that is a str too, its value
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def repr_of(value: object) -> str:
+    """The object's repr, or what its repr fails with."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{_type_name(value)} whose repr fails: {type(error).__name__}>"
 
 
 def is_same_param(one: object, other: object) -> bool:
@@ -119,18 +158,27 @@ def is_same_param(one: object, other: object) -> bool:
     return str(one) == str(other)
 
 
-def _flatten_into(flat: dict[str, Any], fields: Mapping[Any, Any], prefix: str, depth: int) -> None:
+def _flatten_into(
+    flat: dict[str, Any], fields: Mapping[Any, Any], prefix: str, above: tuple[int, ...]
+) -> None:
     for key, value in fields.items():
-        name = f"{prefix}{key}"
-        nested = _fields(value) if depth > 0 else None
+        name = f"{prefix}{_text(key)}"
+        nested = _fields(value) if len(above) < _MAX_DEPTH and id(value) not in above else None
         if nested:
-            _flatten_into(flat, nested, f"{name}.", depth - 1)
+            _flatten_into(flat, nested, f"{name}.", (*above, id(value)))
         else:
-            flat[name] = plain(value)
+            flat[name] = plain(value, above)
 
 
 def _fields(value: object) -> Mapping[Any, Any] | None:
-    """The fields of a mapping or config object; None for anything else."""
+    """The fields of a mapping or config object; None for anything else, or if it fails to give them."""
+    try:
+        return _fields_of(value)
+    except Exception:
+        return None  # somebody's own code; its repr describes the object then
+
+
+def _fields_of(value: object) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
     if isinstance(value, type):
@@ -152,34 +200,49 @@ def _fields(value: object) -> Mapping[Any, Any] | None:
     return None
 
 
-def _plain_object(value: object, depth: int) -> Any:
+def _plain_collection(value: object, above: tuple[int, ...]) -> Any:
+    fields = _fields(value)
+    if fields is not None:
+        return {_text(key): plain(one, above) for key, one in fields.items()}
+    if isinstance(value, list | tuple | set | frozenset | range):
+        ordered: Iterable[object] = (
+            sorted(value, key=repr_of) if isinstance(value, set | frozenset) else value
+        )
+        return [plain(one, above) for one in ordered]
+    return _plain_object(value, above)
+
+
+def _plain_object(value: object, above: tuple[int, ...]) -> Any:
     if isinstance(value, PurePath):
-        return str(value)
+        return unicode_of(str(value))
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
-        return _plain_array(value, shape, depth)
-    return _text(value)
+        return _plain_array(value, shape, above)
+    return unicode_of(repr_of(value))
 
 
-def _plain_array(value: Any, shape: tuple[int, ...], depth: int) -> Any:
+def _plain_array(value: Any, shape: tuple[int, ...], above: tuple[int, ...]) -> Any:
     if hasattr(value, "tolist") and math.prod(shape) <= _MAX_ARRAY_ITEMS:
-        return plain(value.tolist(), depth - 1)
+        return plain(value.tolist(), above)
     return f"{_type_name(value)}{list(shape)}"
 
 
-def _text(value: object) -> str:
+def _text(key: object) -> str:
+    """A mapping's key as text."""
+    if isinstance(key, enum.Enum):
+        key = key.value
     try:
-        return repr(value)
-    except Exception as error:
-        return f"<{_type_name(value)} whose repr fails: {type(error).__name__}>"
+        return unicode_of(str(key))
+    except Exception:
+        return repr_of(key)  # which says what failed
 
 
 def _short(value: object) -> str:
-    text = _text(value)
+    text = " ".join(repr_of(value).split())  # in one line
     if len(text) > _SHORT_CHARACTERS:
         text = f"{text[: _SHORT_CHARACTERS - 1]}…"
     return f"{_type_name(value)} {text}"

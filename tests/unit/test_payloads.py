@@ -1,0 +1,135 @@
+"""Texts, dicts and files: what was there at the call is what the run holds, inside the run."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import mlobs
+from mlobs.journal.blobs import INLINE_BYTES
+
+LARGE = os.urandom(INLINE_BYTES * 3)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with mlobs.Tracker("unit", store=tmp_path / "store").start_run() as run:
+        yield run
+
+
+def artifacts(run):
+    """Content by (path, step)."""
+    kept = mlobs.load_run(run.id, store=run._opened.folder.store).artifacts
+    return {(one.path, one.step): one.read_bytes() for one in kept}
+
+
+def test_a_file_is_kept_as_it_was_at_the_call(run, tmp_path):
+    for name, content in (("small.bin", b"small"), ("large.bin", LARGE), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+        run.log_artifact(name)
+        (tmp_path / name).write_bytes(b"changed")
+    (tmp_path / "large.bin").unlink()
+
+    assert artifacts(run) == {
+        ("small.bin", None): b"small",
+        ("large.bin", None): LARGE,
+        ("empty", None): b"",
+    }
+
+
+def test_a_folder_is_kept_with_all_its_files(run, tmp_path):
+    (tmp_path / "outputs" / "deep").mkdir(parents=True)
+    (tmp_path / "outputs" / "a.txt").write_bytes(b"a")
+    (tmp_path / "outputs" / "deep" / "b.bin").write_bytes(LARGE)
+    run.log_artifacts("outputs", artifact_path="results/one")
+    run.log_artifacts(tmp_path / "outputs")
+    run.log_artifact("outputs", "whole", step=np.int64(3))
+    shutil.rmtree("outputs")
+
+    assert artifacts(run) == {
+        ("results/one/a.txt", None): b"a",
+        ("results/one/deep/b.bin", None): LARGE,
+        ("a.txt", None): b"a",
+        ("deep/b.bin", None): LARGE,
+        ("whole/outputs/a.txt", 3): b"a",
+        ("whole/outputs/deep/b.bin", 3): LARGE,
+    }
+
+
+def test_texts_and_dicts_are_files_with_a_suffix(run):
+    run.log_text("notes", "all is well", step=np.int32(2))
+    run.log_text("page.html", "<p>")
+    run.log_dict("config", {"lr": np.float32(0.5), "nan": float("nan"), "deep": {"er": [1, None]}})
+
+    kept = artifacts(run)
+    assert kept["notes.txt", 2] == b"all is well"
+    assert kept["page.html", None] == b"<p>"
+    assert mlobs.load_run(run.id, store=run._opened.folder.store).artifacts[-1].path == "config.json"
+    assert (
+        kept["config.json", None].split()
+        == b'{ "lr": 0.5, "nan": "NaN", "deep": { "er": [ 1, null ] } }'.split()
+    )
+
+
+def test_the_latest_of_a_path_counts(run):
+    run.log_text("notes", "first")
+    run.log_text("notes", "at step 1", step=1)
+    run.log_text("notes", "last")
+
+    assert artifacts(run) == {("notes.txt", None): b"last", ("notes.txt", 1): b"at step 1"}
+
+
+@pytest.mark.parametrize(
+    "path", ["../up", "/etc/passwd", "a/../../up", "..", ".", "", "..\\up", None, 3], ids=repr
+)
+def test_a_path_that_leads_outside_is_refused(run, tmp_path, path, caplog):
+    (tmp_path / "folder").mkdir()
+    for file in ("file", "folder/file"):
+        (tmp_path / file).write_bytes(b"x")
+    run.log_text(path, "text")
+    run.log_dict(path, {})
+    if path not in ("", ".", None, 3):  # these are folders of the run, or none
+        run.log_artifact("file", path)
+        run.log_artifacts(tmp_path / "folder", path)
+
+    assert all("was not recorded: artifact path" in message for message in caplog.messages)
+    assert artifacts(run) == {}
+
+
+def test_what_is_not_there_or_never_ends_is_said(run, tmp_path, caplog):
+    os.mkfifo(tmp_path / "pipe")
+    run.log_artifact("missing.bin")
+    run.log_artifact("pipe")
+    run.log_artifact(3)
+    run.log_artifacts("missing")
+
+    said = " ".join(caplog.messages)
+    assert f"there is no missing.bin (looked from {tmp_path})" in said
+    assert "pipe is neither a file nor a folder" in said
+    assert "expected a path" in said
+    assert artifacts(run) == {}
+
+
+def test_a_file_that_cannot_be_read_does_not_cost_its_neighbours(run, tmp_path, caplog):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"a")
+    (folder / "b.txt").symlink_to("/proc/self/mem")  # a file whose reading fails, also for root
+    (folder / "c.txt").write_bytes(b"c")
+
+    run.log_artifacts(folder)
+
+    assert artifacts(run) == {("a.txt", None): b"a", ("c.txt", None): b"c"}
+    (message,) = caplog.messages
+    assert "b.txt" in message
+
+
+def test_a_name_that_is_not_unicode_is_kept_readable(run, tmp_path):
+    name = os.fsdecode(b"caf\xe9.bin")
+    (tmp_path / name).write_bytes(b"x")
+
+    run.log_artifact(name)
+
+    assert artifacts(run) == {("caf/udce9.bin", None): b"x"}

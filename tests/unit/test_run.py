@@ -1,0 +1,275 @@
+"""What a run records, and what it says and counts when it cannot."""
+
+import math
+import re
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import mlobs
+from mlobs.errors import UsageError
+from mlobs.events import Metrics, RunFinished
+from mlobs.journal.reader import Reader
+from mlobs.journal.store import Store
+from mlobs.testing import MemoryBackend
+
+
+@pytest.fixture
+def tracker(tmp_path):
+    return mlobs.Tracker("unit", store=tmp_path / "store")
+
+
+@pytest.fixture
+def run(tracker):
+    with tracker.start_run() as run:
+        yield run
+
+
+def record(run):
+    return mlobs.load_run(run.id, store=run._opened.folder.store)
+
+
+def points(run, key):
+    frame = mlobs.metrics(store=run._opened.folder.store, run_ids=run.id, keys=key)
+    return list(zip(frame["step"].tolist(), frame["value"].tolist(), strict=True))
+
+
+def events(run, kind):
+    found = []
+    for journal in run._opened.folder.journals():
+        with Reader(journal) as reader:
+            found += [event for _, _, event in reader.events() if isinstance(event, kind)]
+    return found
+
+
+def here(offset):
+    """This file and the line so many lines above the caller's."""
+    return f"{__file__}:{sys._getframe(1).f_lineno + offset}"
+
+
+def test_steps_that_are_left_out_are_counted_per_name(run):
+    for value in (1.0, 2.0, 3.0):
+        run.log_metric("a", value)
+    run.log_metric("b", 1.0)
+    run.log_metrics({"a": 4.0, "b": 2.0, "c": 1.0})
+
+    assert points(run, "a") == [(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0)]
+    assert points(run, "b") == [(0, 1.0), (1, 2.0)]
+    assert points(run, "c") == [(0, 1.0)]
+
+
+def test_steps_may_come_in_any_order_and_twice(run):
+    for step in (5, 2, -7, 5, np.int64(9), 2.0, True):
+        run.log_metric("a", 1.0, step=step)
+
+    assert [step for step, _ in points(run, "a")] == [5, 2, -7, 5, 9, 2, 1]
+
+
+def test_a_step_that_is_given_does_not_move_the_count(run):
+    run.log_metric("a", 1.0)
+    run.log_metric("a", 1.0, step=100)
+    run.log_metric("a", 1.0)
+
+    assert [step for step, _ in points(run, "a")] == [0, 100, 1]
+
+
+def test_nan_and_infinity_are_kept_exactly(run):
+    run.log_metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": 5e-324, "e": -0.0}, step=1)
+
+    (event,) = events(run, Metrics)
+    assert math.isnan(event.values["a"])
+    assert (event.values["b"], event.values["c"], event.values["d"]) == (math.inf, -math.inf, 5e-324)
+    assert math.copysign(1, event.values["e"]) == -1
+
+
+def test_several_values_of_one_step_are_one_event(run):
+    run.log_metrics({"a": 1, "b": 2}, step=3, meta={"fold": 1})
+
+    (event,) = events(run, Metrics)
+    assert (event.step, event.values, event.meta) == (3, {"a": 1.0, "b": 2.0}, {"fold": 1})
+
+
+def test_a_mapping_beside_a_value_never_costs_the_value(run):
+    run.log_metric("a", 1.0, meta={1: np.float32(0.5)})
+
+    assert events(run, Metrics)[0].meta == {"1": 0.5}
+
+
+def test_a_bad_value_is_said_once_per_name_with_the_callers_line_and_counted(run, caplog):
+    for _ in range(3):
+        run.log_metric("loss", "high")
+    place = here(-1)
+    run.log_metric("acc", None)
+
+    loss, acc = caplog.messages
+    assert loss.startswith(f"{place}: log_metric('loss') was not recorded: metric 'loss' is str 'high'")
+    assert "'acc'" in acc
+    run.finish()
+    assert events(run, RunFinished)[0].unrecorded == 4
+    assert "4 calls were not recorded" in caplog.messages[-1]
+
+
+def test_one_bad_value_does_not_cost_its_neighbours(run, caplog):
+    run.log_metrics({"a": 1.0, "image": np.zeros((2, 2)), "b": 2.0, "": 3.0}, step=1)
+    run.log_metrics({"a": 2.0, "image": "x"})
+    run.set_tags({"stage": "dev", "": "x", "team": 7})
+
+    assert points(run, "a") == [(1, 1.0), (0, 2.0)]
+    assert points(run, "b") == [(1, 2.0)]
+    assert record(run).tags == {"stage": "dev", "team": "7"}
+    assert [re.search(r"log_metrics\('(.*)'\)", text)[1] for text in caplog.messages[:2]] == ["image", ""]
+
+
+@pytest.mark.parametrize("metrics", [None, 0.5, ["loss"], "loss"], ids=repr)
+def test_metrics_that_are_no_mapping_are_said(run, metrics, caplog):
+    run.log_metrics(metrics)
+
+    assert "expected a mapping" in caplog.text
+
+
+def test_what_cannot_be_packed_is_said(run, caplog):
+    run.log_metric("a", 1.0, step=2**70)
+    run.log_metric("a", 10**400)
+    run.log_metric("lone \ud800 surrogate", 1.0)
+    run.log_metric("b", 1.0)
+
+    assert len(caplog.messages) == 2  # the first two are one name's
+    assert points(run, "b") == [(0, 1.0)]
+
+
+def test_on_error_raise_makes_each_an_exception(tmp_path):
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", on_error="raise")
+    with tracker.start_run() as run:
+        for call in (
+            lambda: run.log_metric("a", "x"),
+            lambda: run.log_metrics({"b": 1.0, "a": "x"}),
+            lambda: run.log_params(3),
+            lambda: run.set_tag("", 1),
+            lambda: run.log_text("../x", "text"),
+            lambda: run.log_text("x", 3),
+            lambda: run.log_artifact(tmp_path / "missing"),
+            lambda: run.log_artifacts(tmp_path / "missing"),
+        ):
+            with pytest.raises(UsageError):
+                call()
+        assert events(run, Metrics) == []  # a refused call records nothing
+        run.finish()
+        with pytest.raises(UsageError, match="has ended"):
+            run.log_metric("a", 1.0)
+
+
+@pytest.mark.parametrize("name", ["näme 😀", "a/b", "../up", "a\nb", " ", "a\0b", "x" * 10_000, "NaN"])
+def test_names_of_any_characters_are_kept(run, name):
+    run.log_metric(name, 1.0)
+    run.log_param(name, 1)
+    run.set_tag(name, 1)
+
+    kept = record(run)
+    assert kept.last_metrics == {name: 1.0}
+    assert kept.params == {name: 1}
+    assert kept.tags == {name: "1"}
+
+
+def test_huge_values_are_kept(run):
+    text, items = "x" * 3_000_000, list(range(100_000))
+    run.log_params({"text": text, "items": items, "number": 10**100})
+    run.log_metrics({f"metric {number}": float(number) for number in range(20_000)}, step=1)
+    run.log_text("notes", text)
+
+    kept = record(run)
+    assert kept.params == {"text": text, "items": items, "number": str(10**100)}
+    assert len(kept.last_metrics) == 20_000
+    assert kept.damage == ()
+
+
+@pytest.mark.parametrize(("on_conflict", "counts"), [("keep_first", 1), ("overwrite", 2), ("raise", 1)])
+def test_a_changed_param_is_settled_as_on_conflict_says(tmp_path, on_conflict, counts, caplog):
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", on_conflict=on_conflict)
+    with tracker.start_run(params={"depth": 1, "lr": 0.1}) as run:
+        run.log_params({"depth": 1.0, "lr": "0.1"})  # the same again
+        assert caplog.messages == []
+        run.log_param("depth", 2)
+        assert record(run).params["depth"] == counts
+
+    assert "'depth' was 1 and is now 2" in caplog.messages[0]
+    assert (record(run).end.unrecorded == 1) is (on_conflict == "raise")
+
+
+def test_the_first_end_counts(run, caplog):
+    run.finish("FAILED", "no data")
+    run.finish()
+
+    assert (run.status, run.is_open) == ("FAILED", False)
+    assert [event.status for event in events(run, RunFinished)] == ["FAILED"]
+    run.log_metric("late", 1.0)
+    assert "has ended (FAILED)" in caplog.messages[-1]
+
+
+def test_an_end_that_nobody_could_read_is_not_written(run, caplog):
+    run.finish("COMPLETED")
+
+    assert "expected FINISHED, FAILED, KILLED" in caplog.messages[0]
+    assert record(run).status == "FINISHED"
+    assert "COMPLETED" in record(run).reason
+
+
+def test_threads_share_a_run(run):
+    def log(name):
+        for _ in range(500):
+            run.log_metric("shared", 1.0)
+            run.log_metric(name, 1.0)
+
+    threads = [threading.Thread(target=log, args=(f"own {number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(step for step, _ in points(run, "shared")) == list(range(4000))
+    for number in range(8):
+        assert [step for step, _ in points(run, f"own {number}")] == list(range(500))
+
+
+def test_runs_that_start_at_once_on_many_threads_are_all_delivered(tmp_path):
+    backend = MemoryBackend()
+    tracker = mlobs.Tracker("unit", backends=[backend], store=tmp_path / "store", delivery="thread")
+    start = threading.Barrier(8)
+
+    def train(number):
+        start.wait()
+        with tracker.start_run(f"run {number}") as run:
+            run.log_metric("a", float(number))
+
+    threads = [threading.Thread(target=train, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    held = [sorted(type(event).__name__ for event in one.values()) for one in backend.held.values()]
+    assert held == [["Metrics", "RunFinished", "RunStarted"]] * 8
+
+
+def test_finish_waits_for_children_and_reports_what_they_lack(tmp_path, caplog):
+    backend = MemoryBackend()
+    tracker = mlobs.Tracker("unit", backends=[backend], store=tmp_path / "store", delivery="thread")
+    with tracker.start_run() as run, run.child("fold") as child:
+        child.log_metric("a", 1.0)
+        child.log_metric("a", "bad")
+
+    assert run.delivery()["memory"].is_settled
+    assert child.delivery()["memory"].is_settled
+    assert child.get_backend_ref("memory").id == f"memory-{child.id}"
+    assert backend.held[child.id]
+    assert "1 below it" in caplog.messages[-1]
+    assert "1 call was not recorded" in caplog.messages[-1]
+    with pytest.raises(UsageError, match="not one of this run's: memory"):
+        run.get_backend_ref("mlflow")
+
+
+def test_a_backend_whose_parameters_cannot_travel_is_refused_at_construction(tmp_path):
+    with pytest.raises(UsageError, match="delivery='thread'"):
+        mlobs.Tracker("unit", backends=[MemoryBackend()], store=tmp_path / "store")
+    assert not list(Store(tmp_path / "store").runs())
