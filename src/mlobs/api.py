@@ -68,7 +68,9 @@ def _on_current(method: Callable[Concatenate[Run, Arguments], None]) -> Callable
         if run is not None:
             method(run, *args, **kwargs)
         else:
-            _troubles.report(f"mlobs.{method.__name__}", args[0] if args else "", LookupError(_no_run()))
+            first = args[0] if args else ""
+            key = first if isinstance(first, str) else ""  # once per name, not per mapping of values
+            _troubles.report(f"mlobs.{method.__name__}", key, LookupError(_no_run()))
 
     return function
 

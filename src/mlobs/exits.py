@@ -70,8 +70,10 @@ def _chain_excepthook() -> None:
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         status, reason, text = ending(error)
-        program().end_all(status, reason, traceback=text)
-        earlier(kind, error, trace)
+        try:
+            program().end_all(status, reason, traceback=text)
+        finally:
+            earlier(kind, error, trace)
 
     sys.excepthook = excepthook
 
@@ -129,6 +131,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         program().signal = name
         earlier(number, frame)
         return
-    program().end_all("KILLED", name)
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+    try:
+        program().end_all("KILLED", name)
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
