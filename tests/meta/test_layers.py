@@ -1,6 +1,6 @@
 """Arrows point down: a module imports only what stands below it."""
 
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 
 import pytest
 from source_tree import imports, is_standard, modules, own_imports
@@ -36,11 +36,6 @@ LAYERS = [
     "mlobs.backends",
 ]
 VOCABULARY = {"mlobs.backend", "mlobs.events", "mlobs.errors", "mlobs.names", "mlobs.text", "mlobs.version"}
-# A circle inside one package that an import within a function closes. None may be added: move what both
-# need into a module below them.
-KNOWN_CIRCLES = {
-    ("mlobs.read.record", "mlobs.read.frames"): "RunRecord.metrics is the frame of its points",
-}
 FOUNDATIONS = {"msgspec"}  # what a backend may use besides the standard library and its vendor
 MODULES = modules()
 IMPORTS = own_imports()
@@ -80,27 +75,11 @@ def test_modules_import_only_what_stands_below_them() -> None:
 
 
 def test_no_import_closes_a_circle_not_even_inside_a_function() -> None:
-    circle = circle_without(set(KNOWN_CIRCLES))
-
-    assert not circle, " -> ".join(circle)
-
-
-@pytest.mark.parametrize("edge", KNOWN_CIRCLES)
-def test_a_known_circle_still_exists_and_is_none_at_import_time(edge: tuple[str, str]) -> None:
-    assert circle_without(set(KNOWN_CIRCLES) - {edge}), "it is gone: take it out of KNOWN_CIRCLES"
-    assert not any(one.is_eager for one in IMPORTS if (one.source, one.target) == edge)
-
-
-def circle_without(edges: set[tuple[str, str]]) -> list[str]:
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
     for one in IMPORTS:
-        if (one.source, one.target) not in edges:
-            graph[one.source].add(one.target)
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return list(error.args[1])
-    return []
+        graph[one.source].add(one.target)
+
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
 
 
 def test_the_vocabulary_stands_on_nothing_but_itself() -> None:

@@ -116,6 +116,7 @@ def test_kinds_of_a_newer_version_are_shown_among_the_events(store):
     writer.path.write_bytes(writer.path.read_bytes() + future)
     run = load_run(folder.run_id, store=store)
     assert list(run.events())[-1] == Unknown("hologram", (1002.0, "x", {"depth": 3}))
+    assert run.unknown == (Unknown("hologram", (1002.0, "x", {"depth": 3})),)
     assert run.damage == ()
 
 

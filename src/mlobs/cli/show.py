@@ -55,6 +55,7 @@ def show(
     _print_pairs("tags", record.tags)
     _print_artifacts(record)
     _print_datasets(record)
+    _print_unknown(record)
     print_delivery(record.run_id, reports)
     _print_damage(record)
 
@@ -115,6 +116,7 @@ def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[s
             }
             for one in record.datasets
         ],
+        "unknown": [{"kind": one.kind, "fields": one.fields} for one in record.unknown],
         "delivery": delivery_document(reports),
         "damage": [asdict(one) for one in record.damage],
     }
@@ -193,6 +195,12 @@ def _print_datasets(record: RunRecord) -> None:
     if rows:
         print_title("datasets")
         print_table(("name", "context", "version", "strength", "fingerprint"), rows)
+
+
+def _print_unknown(record: RunRecord) -> None:
+    if record.unknown:
+        print_title("events of a newer mlobs - type: pip install -U mlobs")
+        print_table(("kind", "fields"), [[one.kind, param_text(one.fields)] for one in record.unknown])
 
 
 def _print_damage(record: RunRecord) -> None:

@@ -116,7 +116,11 @@ def _named(name: str, options: Mapping[str, Mapping[str, Any]]) -> Backend:
     kind = params.pop("type", name)
     path = kind if ":" in kind else BUILT_IN.get(kind) or _entry_points().get(kind)
     if path is None:
-        raise UsageError(f"backend {name!r} is not known; known are {', '.join(known_names())}")
+        import difflib
+
+        close = difflib.get_close_matches(kind, known_names(), n=1)
+        hint = f" - did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"backend {name!r} is not known; known are {', '.join(known_names())}{hint}")
     if kind != name:
         params.setdefault("name", name)
     return _checked(_construct(_load(path), name, params))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlobs.events import Status
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.points import Points, that_count
+from mlobs.read.point_frame import frame_of_points
+from mlobs.read.points import that_count
 from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _TIMES = ("started", "ended")
 
 
 def read_runs(
-    store: StoreLike = None, *, experiment: str | None = None, status: Status | None = None
+    store: StoreLike = None, *, experiment: str | None = None, status: str | None = None
 ) -> Iterator[RunRecord]:
     """Read the runs of a store one after the other, oldest first; one that has recorded nothing is left out.
 
@@ -30,12 +30,12 @@ def read_runs(
         record = read_run(folder, is_alive)
         if record is None or (experiment is not None and record.experiment != experiment):
             continue
-        if status is None or record.status == status:
+        if status is None or record.status == status.upper():
             yield record
 
 
 def runs(
-    *, store: StoreLike = None, experiment: str | None = None, status: Status | None = None
+    *, store: StoreLike = None, experiment: str | None = None, status: str | None = None
 ) -> pd.DataFrame:
     """Return one row per run, oldest first.
 
@@ -92,36 +92,6 @@ def metrics(
         if scans:
             found.append((folder.run_id, that_count([one.points for one in scans])))
     return frame_of_points(found, [keys] if isinstance(keys, str) else keys)
-
-
-def frame_of_points(of_runs: Sequence[tuple[str, Points]], keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """Put the points of runs, which share one numbering of names, into a frame."""
-    import numpy as np
-    import pandas as pd
-
-    text = pd.Series([""]).dtype  # object, or pandas 3's str
-
-    def column(name: str, dtype: str) -> Any:
-        parts = [np.frombuffer(getattr(points, name), dtype) for _, points in of_runs]
-        return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-    names = of_runs[0][1].names if of_runs else {}
-    codes, microseconds = column("codes", "i4"), np.rint(column("ats", "f8") * 1e6).astype("i8")
-    lengths = [len(points) for _, points in of_runs]
-    frame: pd.DataFrame = pd.DataFrame(
-        {  # text is taken from its few different values: a million strings would cost 0.1 s
-            "run_id": pd.Index([run_id for run_id, _ in of_runs], dtype=text).repeat(lengths),
-            "key": pd.Index(list(names), dtype=text).take(codes),
-            "step": column("steps", "i8"),
-            "value": column("values", "f8"),
-            "at": pd.DatetimeIndex((microseconds * 1000).view("M8[ns]"), tz="UTC"),
-        }
-    )
-    if keys is None:
-        return frame
-    wanted = [names[key] for key in set(keys) if key in names]
-    chosen: pd.DataFrame = frame[np.isin(codes, wanted)].reset_index(drop=True)
-    return chosen
 
 
 def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:

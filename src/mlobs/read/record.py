@@ -22,6 +22,7 @@ from mlobs.events import (
     RunFinished,
     RunStarted,
     Snapshot,
+    Unknown,
 )
 from mlobs.journal import process
 from mlobs.journal.reader import Reader
@@ -43,12 +44,15 @@ Alive = Callable[[Process], bool | None]
 class RunRecord:
     """What is known of a run, at the moment it was read.
 
-    `status` is honest for a run whose process vanished, also if nobody recorded that; `ended` is
-    then the time of its last event. `last_metrics` holds each metric's value that was recorded
-    last. Of a param the first value counts unless it was overwritten on purpose; of a tag, an
-    artifact (by path and step) and a snapshot part the latest. What a rewind took back is left out,
-    but for logs. `damage` is what could not be read; everything around it was. `start` and `end` are
-    the run's first and last events, None where they are not in the store (yet).
+    - `status` is honest for a run whose process vanished, also if nobody recorded that; `ended` is
+      then the time of its last event.
+    - `last_metrics` holds each metric's value that was recorded last.
+    - Of a param the first value counts unless it was overwritten on purpose; of a tag, an artifact
+      (by path and step) and a snapshot part the latest. What a rewind took back is left out, but
+      for logs.
+    - `unknown` are events of kinds that a newer mlobs wrote.
+    - `damage` is what could not be read; everything around it was.
+    - `start` and `end` are the run's first and last events, None where they are not there (yet).
     """
 
     run_id: str
@@ -66,6 +70,7 @@ class RunRecord:
     histograms: tuple[Histogram, ...]
     snapshots: dict[str, Snapshot]
     models: tuple[ModelFingerprint, ...]
+    unknown: tuple[Unknown, ...]
     damage: tuple[Flaw, ...]
     start: RunStarted | None
     end: RunFinished | None
@@ -80,7 +85,7 @@ class RunRecord:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """All points in long form, as `mlobs.metrics` returns them."""
-        from mlobs.read.frames import frame_of_points
+        from mlobs.read.point_frame import frame_of_points
 
         return frame_of_points([(self.run_id, self.points)])
 
@@ -154,6 +159,7 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         histograms=tuple(contents.histograms),
         snapshots=contents.snapshots,
         models=tuple(contents.models),
+        unknown=tuple(contents.unknown),
         damage=tuple(flaw for one in scans for flaw in one.flaws),
         start=start,
         end=verdict.end,
