@@ -212,6 +212,7 @@ class Unknown(tuple[Any, ...]):
     __slots__ = ()
 
     def __new__(cls, kind: str, fields: Iterable[Any]) -> Self:
+        """Put the kind before its fields."""
         return super().__new__(cls, (kind, *fields))
 
     @property
