@@ -22,7 +22,7 @@ from mlobs.troubles import log
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
 _NO_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
-    "import sys; del sys.path[0]; sys.path.append(sys.argv[1]); "
+    "import sys; sys.path[:] = [*sys.path[sys.path[:1] == ['']:], sys.argv[1]]; "
     "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
 )
 
@@ -188,5 +188,7 @@ def _import_path() -> tuple[str, ...]:
     There a file may be called like a module of the standard library, which a vendor would then
     import instead.
     """
+    if getattr(sys.flags, "safe_path", False):
+        return tuple(sys.path)  # it has no such folder
     first, *rest = sys.path or [""]
     return tuple(os.path.abspath(entry) for entry in [*rest, first])  # noqa: PTH100 - "" is the working directory
