@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,6 +73,9 @@ def _on_current(method: Callable[Concatenate[Run, Arguments], None]) -> Callable
             key = first if isinstance(first, str) else ""  # once per name, not per mapping of values
             _troubles.report(f"mlobs.{method.__name__}", key, LookupError(_no_run()))
 
+    signature = inspect.signature(method)
+    _, *parameters = signature.parameters.values()  # `self` is the current run
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return function
 
 

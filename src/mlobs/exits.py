@@ -13,8 +13,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from mlobs.events import Status
-from mlobs.program import program
+from mlobs.program import FINISHED, Ending, program
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT is Python's KeyboardInterrupt already
 _earlier: dict[int, Any] = {}
@@ -35,25 +34,30 @@ def watch() -> None:
         _chain_signals()
 
 
-def ending(error: BaseException | None) -> tuple[Status, str, str | None]:
-    """Status, reason and traceback of a run that ended by this exception, or by none."""
+def ending(error: BaseException | None) -> Ending:
+    """How a run ends that is left by this exception, or by none."""
     noted = program().signal
     match error:
         case None | GeneratorExit():
-            return "FINISHED", "", None
+            return FINISHED
         case SystemExit() if noted:
-            return "KILLED", noted, None
+            return Ending("KILLED", noted, exit_code=_exit_code(error.code))
         case SystemExit(code=None | 0):
-            return "FINISHED", "", None
+            return Ending("FINISHED", exit_code=0)
         case SystemExit():
-            return "FAILED", f"sys.exit({error.code!r})", None
+            return Ending("FAILED", f"sys.exit({error.code!r})", exit_code=_exit_code(error.code))
         case KeyboardInterrupt():
-            return "KILLED", noted or "SIGINT", None
+            return Ending("KILLED", noted or "SIGINT")
         case Exception():
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            return "FAILED", _in_one_line(error), text
+            return Ending("FAILED", _in_one_line(error), text)
         case _:  # asyncio.CancelledError and its like: stopped from outside, nothing broke
-            return "KILLED", _in_one_line(error), None
+            return Ending("KILLED", _in_one_line(error))
+
+
+def _exit_code(code: object) -> int:
+    """The exit code that Python makes of what `sys.exit` was given: of a message, 1."""
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -69,9 +73,8 @@ def _chain_excepthook() -> None:
     earlier = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        status, reason, text = ending(error)
         try:
-            program().end_all(status, reason, traceback=text)
+            program().end_all(ending(error))
         finally:
             earlier(kind, error, trace)
 
@@ -84,8 +87,7 @@ def _chain_sys_exit() -> None:
 
     def noting_exit(code: Any = None, /) -> NoReturn:
         if threading.current_thread() is threading.main_thread():
-            status, reason, _ = ending(SystemExit(code))
-            program().note_exit(status, reason)
+            program().note_exit(ending(SystemExit(code)))
         earlier(code)
 
     sys.exit = noting_exit
@@ -106,8 +108,7 @@ def _watch_multiprocessing_child() -> None:
 def _at_worker_exit() -> None:
     error = sys.exc_info()[1]  # multiprocessing runs its finalizers while it handles what ended the worker
     if error is not None:
-        status, reason, text = ending(error)
-        program().end_all(status, reason, traceback=text)
+        program().end_all(ending(error))
     program().exit()
 
 
@@ -132,7 +133,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         earlier(number, frame)
         return
     try:
-        program().end_all("KILLED", name)
+        program().end_all(Ending("KILLED", name))
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

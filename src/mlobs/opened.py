@@ -14,7 +14,7 @@ from mlobs.backend import Backend
 from mlobs.config import Settings
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.state import States
-from mlobs.errors import UsageError
+from mlobs.errors import StoreError, UsageError
 from mlobs.events import BackendSpec, Event, RunFinished, RunStarted, Status, kind_of
 from mlobs.exits import watch
 from mlobs.finishing import Awaited, say, wait_for_delivery
@@ -22,9 +22,9 @@ from mlobs.journal.process import this_process
 from mlobs.journal.store import RunFolder, Store, new_run_id
 from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
-from mlobs.program import OpenRun, program
+from mlobs.program import Ending, OpenRun, program
 from mlobs.sending import Sending
-from mlobs.troubles import Troubles
+from mlobs.troubles import Troubles, caller, log
 from mlobs.version import __version__
 
 
@@ -78,10 +78,13 @@ class Opened:
 
     @classmethod
     def open(cls, plan: Plan, experiment: str, name: str | None, parent: Opened | None = None) -> Opened:
-        """Open a run: its folder and its journal, on the disk when this returns.
+        """Open a run: its folder and its journal with its start, on the disk when this returns.
+
+        A store that has become unwritable costs the record, not the training: the run is open and
+        records nothing, and that is said.
 
         Raises:
-            StoreError: the store cannot be written.
+            StoreError: only with `on_error="raise"`: the store cannot be written.
         """
         at = time()
         run_id = new_run_id(at)
@@ -99,8 +102,16 @@ class Opened:
         )
         if plan.store is None:
             return cls(facts, plan, None, NullWriter(), _parent=parent)
-        folder = plan.store.new_run(run_id)
-        return cls(facts, plan, folder, Writer(folder.path, run_id, is_opener=True), _parent=parent)
+        try:
+            folder = plan.store.new_run(run_id)
+            writer = Writer(folder.path, run_id, is_opener=True)
+            writer.append(facts)
+        except StoreError as error:
+            if plan.on_error == "raise":
+                raise
+            log.warning("%s: nothing of run %s will be recorded: %s", caller(), facts.name, error)
+            return cls(facts, plan, None, NullWriter(), _parent=parent)
+        return cls(facts, plan, folder, writer, _parent=parent)
 
     @property
     def is_open(self) -> bool:
@@ -119,8 +130,7 @@ class Opened:
         )
 
     def register(self, run: OpenRun) -> None:
-        """Record the start, see to the end of the program, and have the run delivered."""
-        self.writer.append(self.facts)
+        """See to the end of the program, and have the run delivered."""
         program().runs[self.facts.run_id] = run
         if self.folder is None:
             return
@@ -133,12 +143,12 @@ class Opened:
         """Open a run below this one."""
         return Opened.open(self.plan, self.facts.experiment, name, parent=self)
 
-    def end(self, status: Status, reason: str, traceback: str | None, unrecorded: int) -> None:
+    def end(self, ending: Ending, unrecorded: int) -> None:
         """Record the end. Only the first end counts, and only in the process that opened the run."""
         if not self.is_open or os.getpid() != self._pid:
             return
-        self.writer.append(RunFinished(time(), status, reason, traceback, unrecorded=unrecorded))
-        self.status = status
+        self.writer.append(RunFinished(time(), *ending, unrecorded))
+        self.status = ending.status
 
     def close(self, troubles: Troubles) -> None:
         """Close the journal, wait for delivery within the process's budget, and say what is where."""

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mlobs.events import Status
 from mlobs.finishing import Budget
 from mlobs.journal.store import Store
 from mlobs.sending import SenderProcess, SenderThread, Sending
+
+
+class Ending(NamedTuple):
+    """How a run ends: what `RunFinished` records of it. `reason` is one sentence."""
+
+    status: Status
+    reason: str = ""
+    traceback: str | None = None
+    exit_code: int | None = None
+
+
+FINISHED = Ending("FINISHED")
 
 
 class OpenRun(Protocol):
@@ -22,11 +34,11 @@ class OpenRun(Protocol):
         """Nobody has ended the run yet."""
         ...
 
-    def end(self, status: Status, reason: str = "", *, traceback: str | None = None) -> None:
+    def end(self, ending: Ending) -> None:
         """Record the end, at once, without waiting for anyone. Repeating it does nothing."""
         ...
 
-    def finish(self) -> None:
+    def close(self, ending: Ending = FINISHED) -> None:
         """Record the end, if need be, and wait for delivery within the budget."""
         ...
 
@@ -45,7 +57,7 @@ class Program:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.signal: str | None = None
-        self.exit_note: tuple[Status, str, dict[str, int]] | None = None
+        self.exit_note: tuple[Ending, dict[str, int]] = FINISHED, {}
         self.runs: dict[str, OpenRun] = {}
         self.budget: Budget | None = None
         self._senders: dict[str, Sending] = {}
@@ -65,24 +77,22 @@ class Program:
             self.budget = Budget(finish_timeout_s)
         return self.budget
 
-    def note_exit(self, status: Status, reason: str) -> None:
+    def note_exit(self, ending: Ending) -> None:
         """Somebody called `sys.exit`, which means this; it counts if nothing more is recorded afterwards."""
-        self.exit_note = (status, reason, {run_id: run.mark() for run_id, run in self.runs.items()})
+        self.exit_note = ending, {run_id: run.mark() for run_id, run in self.runs.items()}
 
-    def end_all(self, status: Status, reason: str, *, traceback: str | None = None) -> None:
+    def end_all(self, ending: Ending) -> None:
         """Record the end of every open run, without waiting."""
         for run in list(self.runs.values()):
-            run.end(status, reason, traceback=traceback)
+            run.end(ending)
 
     def exit(self) -> None:
         """The interpreter exits in good order: finish what is still open, and wait within the budget."""
         if os.getpid() != self.pid:
             return
-        status, reason, marks = self.exit_note or ("FINISHED", "", {})
+        noted, marks = self.exit_note
         for run_id, run in reversed(list(self.runs.items())):  # who waits for its children comes after them
-            if marks.get(run_id) == run.mark():
-                run.end(status, reason)
-            run.finish()
+            run.close(noted if marks.get(run_id) == run.mark() else FINISHED)
         for sending in self._senders.values():
             sending.close()
 

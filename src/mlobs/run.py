@@ -17,6 +17,7 @@ from mlobs.events import Event, Meta, Metrics, Status, Tags
 from mlobs.exits import ending
 from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
+from mlobs.program import FINISHED, Ending
 from mlobs.troubles import Troubles, caller, log, names_in
 from mlobs.values import flatten, meta_of, name_of, optional_step, plain, repr_of, scalar, step_number
 
@@ -196,14 +197,10 @@ class Run:
         if tags:
             self.set_tags(tags)
 
-    def end(self, status: Status, reason: str = "", *, traceback: str | None = None) -> None:
+    def end(self, ending: Ending) -> None:
         """Record the end at once, without waiting for anyone. Only the first end counts."""
-        if status not in _ENDS:
-            problem = f"status is {status!r}; expected {', '.join(_ENDS)}"
-            self._troubles.report("finish", status, UsageError(problem))
-            status, reason = "FINISHED", str(reason) or problem
         with self._troubles.noted("finish", self.id):
-            self._opened.end(status, str(reason), traceback, self._troubles.total())
+            self._opened.end(ending, self._troubles.total())
         if not self.is_open:
             self._append = self._opened.refuse
 
@@ -213,7 +210,15 @@ class Run:
         Then it says what each backend has, and what to type for the rest. A child run does not
         wait. Repeating it does nothing.
         """
-        self.end(status, reason, traceback=traceback)
+        if status not in _ENDS:
+            problem = f"status is {status!r}; expected {', '.join(_ENDS)}"
+            self._troubles.report("finish", status, UsageError(problem))
+            status, reason = "FINISHED", str(reason) or problem
+        self.close(Ending(status, str(reason), traceback))
+
+    def close(self, ending: Ending = FINISHED) -> None:
+        """Record the end, if nobody has yet, and wait for delivery; see `finish`."""
+        self.end(ending)
         self.leave()
         with self._troubles.noted("finish", self.id):
             self._opened.close(self._troubles)
@@ -248,8 +253,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        status, reason, text = ending(error)
-        self.finish(status, reason, traceback=text)
+        self.close(ending(error))
 
     def __repr__(self) -> str:
         return f"<mlobs.Run {self.id} {self.experiment}/{self.name} {self.status}>"
