@@ -82,7 +82,7 @@ def say(title: str, awaited: Sequence[Awaited]) -> None:
         line += f"\n  the rest waits in the store - type: mlobs sync --store {run.store}"
     if unrecorded or any(one.pending or one.rejected for one in reports):
         log.warning("%s", line)
-    elif sys.stderr.isatty():
+    elif _is_terminal():
         print(line, file=sys.stderr)  # noqa: T201 - the closing word to a person
 
 
@@ -110,10 +110,18 @@ def _is_hopeless(state: BackendState, deadline: float) -> bool:
     return lane.state in ("paused", "hung", "stopped") or (lane.until or 0.0) - time.time() > left_s
 
 
+def _is_terminal() -> bool:
+    """Tell whether a person reads; programs put all kinds of things where `sys.stderr` was."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # None or somebody's own class; closed
+        return False
+
+
 @contextlib.contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
     """A progress bar on a terminal, nothing elsewhere; it appears once a wait is worth showing."""
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         yield lambda _done: None
         return
     from rich.console import Console

@@ -94,7 +94,7 @@ class Program:
         for run_id, run in reversed(list(self.runs.items())):  # who waits for its children comes after them
             run.close(noted if marks.get(run_id) == run.mark() else FINISHED)
         for sending in self._senders.values():
-            sending.close()
+            sending.close(self.budget.left_s if self.budget else 0.0)
 
 
 _program = Program()

@@ -20,7 +20,10 @@ from mlobs.journal.store import RunFolder, Store
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
-_NO_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_SENDER_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONWARNINGS": "ignore",  # a trainer's "error" is meant for its own code; MLflow fails under it
+}
 _BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
     "import sys; sys.path[:] = [*sys.path[sys.path[:1] == ['']:], sys.argv[1]]; "
     "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
@@ -42,8 +45,8 @@ class Sending(Protocol):
         """Somebody still waits: start it again if it died; tell whether anything will be sent."""
         ...
 
-    def close(self) -> None:
-        """This program ends."""
+    def close(self, wait_s: float) -> None:
+        """This program ends; a batch in hand may take `wait_s` more."""
         ...
 
     def forget(self) -> None:
@@ -93,7 +96,7 @@ class SenderProcess:
         """Tell whether the sender's process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def close(self) -> None:
+    def close(self, wait_s: float) -> None:  # noqa: ARG002 - it needs no time of this process
         """Let it go on by itself: it notices the end of this process."""
         if self._process is not None and self.is_alive():
             self._process.returncode = 0  # or `Popen` warns that somebody forgot to wait for it
@@ -133,7 +136,7 @@ class SenderProcess:
                 stderr=output,
                 bufsize=0,
                 start_new_session=True,
-                env={**os.environ, **_NO_THREADS},
+                env={**os.environ, **_SENDER_ENVIRONMENT},
             )
 
     def _tell(self, order: Order) -> None:
@@ -172,10 +175,10 @@ class SenderThread:
         """The lanes live as long as this process."""
         return True
 
-    def close(self) -> None:
+    def close(self, wait_s: float) -> None:
         """Stop the lanes; what is left waits in the store."""
         with self._lock:
-            self._host.close()
+            self._host.close(wait_s)
 
     def forget(self) -> None:
         """After a fork, in the child: threads are not inherited, and the claims are the parent's."""

@@ -156,7 +156,7 @@ time.sleep(9)
 
 @pytest.mark.slow
 def test_mlflow_is_told_the_same_status_and_the_reason(tmp_path):
-    with running(tmp_path, IN_MLFLOW) as program, contextlib.ExitStack() as ends:
+    with running(tmp_path, IN_MLFLOW, PYTHONWARNINGS="error") as program, contextlib.ExitStack() as ends:
         assert program.wait(timeout=60) == -15
         ids = run_ids(tmp_path)
         ends.callback(end_sender, tmp_path, ids[-1])

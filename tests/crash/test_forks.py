@@ -5,7 +5,17 @@ import sys
 import time
 
 import pytest
-from programs import end_sender, environment, eventually, local_points, only_run, run, sender_of, write
+from programs import (
+    board_points,
+    end_sender,
+    environment,
+    eventually,
+    local_points,
+    only_run,
+    run,
+    sender_of,
+    write,
+)
 
 import mlobs
 from mlobs.journal.store import Store
@@ -183,3 +193,23 @@ run.finish()
 
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_a_run_that_a_forked_child_opens_reaches_the_backend_too(tmp_path):
+    source = """
+with tracker.start_run("parent") as run:
+    run.log_metric("loss", 1.0)
+    child = os.fork()
+    if child == 0:
+        with tracker.start_run("child") as own:
+            own.log_metric("loss", 2.0)
+        os._exit(0)
+    os.waitpid(child, 0)
+    run.log_metric("loss", 3.0)
+"""
+    done = run(tmp_path, START + source, "tensorboard")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    parent, child = Store(tmp_path / "store").runs()
+    assert board_points(tmp_path, parent.run_id, "loss", "runs") == [(0, 1.0), (1, 3.0)]
+    assert board_points(tmp_path, child.run_id, "loss", "runs") == [(0, 2.0)]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 from programs import board_points, delivered, local_points, only_run, run, running
@@ -131,3 +132,47 @@ def test_a_sender_that_cannot_start_is_a_warning_and_sync_delivers(tmp_path):
     (first, second) = Store(tmp_path / "store").runs()
     assert all(one.is_settled for one in sync([first, second]))
     assert len(board_points(tmp_path, first.run_id, "loss")) == 100
+
+
+HUNG = """
+import dataclasses, time
+import mlobs
+
+@dataclasses.dataclass
+class Hung:
+    name: str = "hung"
+    capabilities: mlobs.backend.Capabilities = mlobs.backend.Capabilities()
+
+    def deliver(self, batch):
+        time.sleep(1000)
+
+    def close(self):
+        pass
+
+tracker = mlobs.Tracker("modes", store="store", backends=[Hung()], delivery="thread", finish_timeout_s=0.5)
+run = tracker.start_run()
+print(time.time())
+"""
+
+
+def test_a_thread_that_hangs_in_a_vendors_call_does_not_hold_the_program_up(tmp_path):
+    done = run(tmp_path, "import mlobs.backend\n" + HUNG)
+
+    assert time.time() - float(done.stdout) < 2
+    assert done.returncode == 0
+    assert "hung: 0 delivered, 2 pending" in done.stderr
+
+
+def test_a_stderr_that_knows_little_does_not_disturb_the_end(tmp_path):
+    source = """
+import sys
+class Tee:
+    def __init__(self, file): self.file = file
+    def write(self, text): self.file.write(text)
+    def flush(self): self.file.flush()
+sys.stderr = Tee(sys.stderr)
+"""
+    done = run(tmp_path, source + TRAINING, {"finish_timeout_s": 30})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert delivered(tmp_path, Store(tmp_path / "store").find("latest").run_id, "tensorboard")

@@ -101,11 +101,11 @@ class Host:
         for claim in self._claims.values():
             claim.release()
 
-    def close(self, *, with_trim: bool = False) -> bool:
-        """Stop the lanes after their batch in hand and release the runs; False if one hangs."""
+    def close(self, wait_s: float = JOIN_S, *, with_trim: bool = False) -> bool:
+        """Stop the lanes after their batch in hand and release the runs; False if one takes longer."""
         for lane in self._lanes.values():
             lane.stop()
-        deadline = time.monotonic() + JOIN_S
+        deadline = time.monotonic() + wait_s
         stopped = [lane.join(max(0.0, deadline - time.monotonic())) for lane in self._lanes.values()]
         for path, claim in self._claims.items():
             if with_trim and path not in self._unclaimed:
