@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from programs import (
     board_points,
     delivered,
+    end_sender,
     environment,
     eventually,
     local_points,
@@ -19,9 +21,13 @@ from programs import (
     note_figures,
     only_run,
     run,
+    run_ids,
+    running,
     sender_of,
 )
 from servers import free_port, mlflow_server
+
+import mlobs
 
 FINISH_S = 5.0
 STEPS = 3000
@@ -114,3 +120,32 @@ def test_sync_takes_over_from_a_sender_that_has_not_noticed_the_end_yet(tmp_path
     waking.join()
     assert synced.returncode == 0, synced.stdout + synced.stderr
     assert delivered(tmp_path, only_run(tmp_path).run_id, "tensorboard")
+
+
+INTERRUPTED = """
+import sys, time
+import mlobs
+backends = [mlobs.backends.MLflow(sys.argv[1])]
+tracker = mlobs.Tracker("outage", backends=backends, store="store", finish_timeout_s=60)
+with tracker.start_run("outer"), tracker.start_run("inner") as run:
+    run.log_metric("loss", 1.0)
+    open("ready", "w").close()
+    time.sleep(60)
+"""
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+    with running(tmp_path, INTERRUPTED, f"http://127.0.0.1:{free_port()}") as training:
+        eventually((tmp_path / "ready").exists)
+        training.send_signal(signal.SIGINT)
+        outer, inner = run_ids(tmp_path)
+        eventually(lambda: mlobs.load_run(inner, store=tmp_path / "store").status == "KILLED")
+        assert training.poll() is None  # it waits for delivery
+        started = time.monotonic()
+        training.send_signal(signal.SIGINT)
+
+        assert training.wait(timeout=60) == -signal.SIGINT
+        assert time.monotonic() - started < 2
+    assert mlobs.load_run(outer, store=tmp_path / "store").status == "KILLED"
+    for run_id in (outer, inner):
+        end_sender(tmp_path, run_id)
