@@ -64,7 +64,7 @@ class SenderProcess:
     def __init__(self, store: Store, linger_s: float) -> None:
         self._store, self._linger_s = store, linger_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
+        self._starts, self._is_warned = 0, False
         self._backlog = b""
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
@@ -117,7 +117,9 @@ class SenderProcess:
         try:
             self._process = self._spawn(sender_id)
         except OSError as error:
-            log.warning("the sender cannot be started (%s); `mlobs sync` delivers later", error)
+            if not self._is_warned:
+                log.warning("the sender cannot be started (%s); `mlobs sync` delivers later", error)
+            self._is_warned = True
             return
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
