@@ -137,6 +137,19 @@ class Process:
         return True
 
 
+class Others:
+    """How many cores everybody else used, from the start of this to `cores`; NaN if not on Linux."""
+
+    def __init__(self) -> None:
+        self._started, self._all_s, self._own_s = time.perf_counter(), _cpu_of_all_s(), time.process_time()
+
+    def cores(self, ours_s: float) -> float:
+        """Return the cores, given the CPU seconds of the processes that are not others."""
+        own_s = time.process_time() - self._own_s
+        others_s = _cpu_of_all_s() - self._all_s - own_s - ours_s
+        return max(0.0, others_s) / (time.perf_counter() - self._started) if self._all_s else float("nan")
+
+
 def part(script: str, *arguments: object) -> list[str]:
     """Make the command that runs one part of a benchmark in a process of its own."""
     return [sys.executable, script, "--part", *map(str, arguments)]
@@ -201,6 +214,12 @@ def _cpu_s(pid: int) -> float:
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12]) if fields else 0  # utime and stime, see proc(5)
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_of_all_s() -> float:
+    """CPU time of all processes since the boot: everything but idle and iowait, see proc(5)."""
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = _read("/proc/stat").split()[1:8] or ["0"] * 7
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
 def _read(file: str) -> str:

@@ -15,7 +15,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measuring import Process, heading, load, note, part, resident_mb, scratch, show, spread, wait_for_all
+from measuring import (
+    Others,
+    Process,
+    heading,
+    load,
+    note,
+    part,
+    resident_mb,
+    scratch,
+    show,
+    spread,
+    wait_for_all,
+)
 
 METRICS = 10
 BATCH = 1_000
@@ -42,11 +54,11 @@ def compare(*, rounds: int, steps: int) -> None:
         for name in PARTS if number % 2 == 0 else reversed(PARTS):
             found[name].append(measure(name, steps))
     peer = [one["wall_s"] for one in found["client"]]
-    peer_cpu_s = median(one["cpu_s"] for one in found["client"])
     note(load())
     show("MlflowClient.log_batch, process, median", median(peer), "s")
     show("  points a second", steps * METRICS / median(peer), "/s")
-    show("  CPU", peer_cpu_s, "s")
+    show("  CPU", median(one["cpu_s"] for one in found["client"]), "s")
+    show("  cores that others used meanwhile", median(one["others"] for one in found["client"]), "core")
     note(f"  {spread(peer)}")
     for name, title, target in (
         ("mlflow", "mlobs, MLflow named", 1.15),
@@ -63,14 +75,15 @@ def show_mlobs(title: str, target: float, ours: list[dict[str, Any]], peer: list
     ratios = [mine / theirs for mine, theirs in zip(walls, peer, strict=True)]
     show("  against MlflowClient.log_batch, median of the pairs", median(ratios), "x", target)
     note(f"  the pairs: {' '.join(f'{ratio:.3f}' for ratio in sorted(ratios))}")
-    show(
-        "  growth of the training process's memory, largest", max(one["growth_mb"] for one in ours), "MB", 20
-    )
+    show("  cores that others used meanwhile", median(one["others"] for one in ours), "core")
+    growth_mb = max(one["growth_mb"] for one in ours)
+    show("  growth of the training process's memory, largest", growth_mb, "MB", 20)
     show("  the sender's memory at its peak", max(one["sender_mb"] for one in ours), "MB")
 
 
 def measure(name: str, steps: int) -> dict[str, Any]:
     """Run one whole process, make sure that MLflow holds every point, and return its figures."""
+    others = Others()
     with scratch() as folder:
         process = Process(part(__file__, name, steps, folder), cwd=folder)
         senders = wait_for_all([process])
@@ -81,7 +94,8 @@ def measure(name: str, steps: int) -> dict[str, Any]:
         note(f"!! {name}: MLflow holds {points:,} of {steps * METRICS:,} points; {ended.errors}")
     sender_mb = max(senders.peak_mb.values(), default=0.0)
     cpu_s = ended.cpu_s + sum(senders.cpu_s.values())
-    return {"wall_s": ended.wall_s, "cpu_s": cpu_s, "sender_mb": sender_mb, **ended.answer}
+    figures = {"wall_s": ended.wall_s, "cpu_s": cpu_s, "sender_mb": sender_mb, "others": others.cores(cpu_s)}
+    return {**figures, **ended.answer}
 
 
 def values(step: int) -> dict[str, float]:
