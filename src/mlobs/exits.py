@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, NoReturn
 
 from mlobs.program import FINISHED, Ending, program
@@ -103,13 +103,28 @@ def _watch_multiprocessing_child() -> None:
 
     _finalizing_pid = os.getpid()
     Finalize(None, _at_worker_exit, exitpriority=100)
+    if sys.version_info >= (3, 13):
+        _chain_print_exc(process.BaseProcess._bootstrap.__code__)  # noqa: SLF001 - nothing public tells
 
 
 def _at_worker_exit() -> None:
-    error = sys.exc_info()[1]  # multiprocessing runs its finalizers while it handles what ended the worker
+    error = sys.exc_info()[1]  # up to Python 3.12 finalizers run while what ended the worker is handled
     if error is not None:
         program().end_all(ending(error))
     program().exit()
+
+
+def _chain_print_exc(worker_code: CodeType) -> None:
+    """Learn what ended a worker when multiprocessing prints it: its finalizers cannot know any more."""
+    earlier = traceback.print_exc
+
+    def noting_print_exc(*args: Any, **kwargs: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and sys._getframe(1).f_code is worker_code:  # noqa: SLF001 - not somebody else's print
+            program().end_all(ending(error))
+        earlier(*args, **kwargs)
+
+    traceback.print_exc = noting_print_exc
 
 
 def _chain_signals() -> None:
