@@ -60,8 +60,9 @@ def open_file(path: Path, *, mapped: bool | None = None) -> JournalFile:
 
 
 def can_map(folder: Path) -> bool:
-    """Tell whether a mapped file is safe in this folder: Linux, on a disk that reserves space."""
-    return sys.platform == "linux" and file_system(folder) in _RESERVING_FILE_SYSTEMS
+    """Tell whether a mapped file is safe: Linux, on a disk that reserves space, under a GIL."""
+    has_gil: bool = getattr(sys, "_is_gil_enabled", lambda: True)()  # Python 3.13 may be built without
+    return has_gil and sys.platform == "linux" and file_system(folder) in _RESERVING_FILE_SYSTEMS
 
 
 def file_system(folder: Path) -> str:
