@@ -24,16 +24,10 @@ class Budget:
 
     @contextlib.contextmanager
     def spending(self) -> Iterator[float]:
-        """Give what is left, as a moment of the monotonic clock, and charge the time spent.
-
-        Whoever is interrupted meanwhile, as by Ctrl-C, waits for nothing more.
-        """
+        """Give what is left, as a moment of the monotonic clock, and charge the time spent."""
         started = time.monotonic()
         try:
             yield started + self.left_s
-        except BaseException:
-            self.left_s = 0.0
-            raise
         finally:
             self.left_s = max(0.0, self.left_s - (time.monotonic() - started))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 from mlobs.events import Status
@@ -76,6 +78,15 @@ class Program:
         if self.budget is None:
             self.budget = Budget(finish_timeout_s)
         return self.budget
+
+    @contextlib.contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Whoever interrupts what happens inside, as by Ctrl-C, wants to leave: no wait follows."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            self.budget = Budget(0.0)
+            raise
 
     def note_exit(self, ending: Ending) -> None:
         """Somebody called `sys.exit`, which means this; it counts if nothing more is recorded afterwards."""

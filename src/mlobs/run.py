@@ -17,7 +17,7 @@ from mlobs.events import Event, Meta, Metrics, Status, Tags
 from mlobs.exits import ending
 from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
-from mlobs.program import FINISHED, Ending
+from mlobs.program import FINISHED, Ending, program
 from mlobs.troubles import Troubles, caller, log, names_in
 from mlobs.values import flatten, meta_of, name_of, optional_step, plain, repr_of, scalar, step_number
 
@@ -218,9 +218,9 @@ class Run:
 
     def close(self, ending: Ending = FINISHED) -> None:
         """Record the end, if nobody has yet, and wait for delivery; see `finish`."""
-        self.end(ending)
-        self.leave()
-        with self._troubles.noted("finish", self.id):
+        with program().leaving(), self._troubles.noted("finish", self.id):
+            self.end(ending)
+            self.leave()
             self._opened.close(self._troubles)
 
     def leave(self) -> None:
