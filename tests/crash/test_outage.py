@@ -12,7 +12,6 @@ import pytest
 from programs import (
     board_points,
     delivered,
-    end_sender,
     environment,
     eventually,
     local_points,
@@ -135,7 +134,7 @@ with tracker.start_run("outer"), tracker.start_run("inner") as run:
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
-    with running(tmp_path, INTERRUPTED, f"http://127.0.0.1:{free_port()}") as training:
+    with running(tmp_path, INTERRUPTED, f"http://127.0.0.1:{free_port()}", MLOBS_LINGER_S="1") as training:
         eventually((tmp_path / "ready").exists)
         training.send_signal(signal.SIGINT)
         outer, inner = run_ids(tmp_path)
@@ -147,5 +146,3 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path):
         assert training.wait(timeout=60) == -signal.SIGINT
         assert time.monotonic() - started < 2
     assert mlobs.load_run(outer, store=tmp_path / "store").status == "KILLED"
-    for run_id in (outer, inner):
-        end_sender(tmp_path, run_id)
