@@ -75,10 +75,18 @@ class Courier:
         """Seconds until the lane may send again, 0 if it may now."""
         return max(0.0, self.lane.resume_at - self._clock())
 
+    def is_complete(self, run_id: str) -> bool:
+        """Tell whether the backend has answered for the run's end."""
+        feed = self._feeds.get(run_id)
+        return feed is not None and feed.is_complete
+
+    def drop(self, run_id: str) -> None:
+        """Deliver nothing more of this run. Repeating it does nothing."""
+        for of_runs in (self._feeds, self._writers, self._since):
+            of_runs.pop(run_id, None)
+
     def close(self) -> None:
-        """Release the backend and the state files."""
-        for writer in self._writers.values():
-            writer.close()
+        """Release the backend."""
         self.backend.close()
 
     def _deliver(self, feed: Feed, draft: Draft) -> Step:

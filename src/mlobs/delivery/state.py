@@ -15,7 +15,6 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import encode, frame
 from mlobs.journal.reader import Reader
 
@@ -143,12 +142,12 @@ class States:
 class StateWriter:
     """One lane's file of the delivery state of one run; made at the first record.
 
-    `sender_id` is unique to the lane: a file has one writer.
+    `sender_id` is unique to the lane: a file has one writer. It is open only while a record is
+    written, because a sweep has thousands of runs and a process about a thousand descriptors.
     """
 
     def __init__(self, folder: Path, sender_id: str) -> None:
         self._path = folder / f"{sender_id}{STATE_SUFFIX}"
-        self._file: JournalFile | None = None
 
     def append(self, record: Settled | LaneChanged) -> None:
         """Keep the record; it is on the disk (not yet fsynced) when this returns.
@@ -156,13 +155,6 @@ class StateWriter:
         Raises:
             OSError: there is no room; the caller repeats the batch, which backends store once.
         """
-        if self._file is None:
-            self._path.parent.mkdir(exist_ok=True)
-            self._file = open_file(self._path, mapped=False)
-        self._file.append(frame(encode(record)))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._path.parent.mkdir(exist_ok=True)
+        with self._path.open("ab", buffering=0) as file:
+            file.write(frame(encode(record)))

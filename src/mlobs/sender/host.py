@@ -17,6 +17,8 @@ from mlobs.sender.lanes import LaneThread
 
 JOIN_S = 5.0  # a lane that is asked to stop has this long to finish its batch
 
+KEPT_RUNS = 64  # complete runs are kept open for late events of other writers; each holds a descriptor
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +35,7 @@ class Host:
         self._claims: dict[Path, Claim] = {}
         self._on_disk: dict[Path, int] = {}
         self._unclaimed: dict[Path, tuple[RunFolder, tuple[str, ...]]] = {}
+        self._keys: dict[Path, tuple[str, ...]] = {}
 
     def open(self, folder: RunFolder, backends: Mapping[str, Backend]) -> None:
         """Deliver a run to these backends, as soon as no other sender on this host does."""
@@ -48,9 +51,21 @@ class Host:
             claim = self._claims.setdefault(path, Claim(folder.delivery))
             if claim.acquire():
                 del self._unclaimed[path]
+                self._keys[path] = keys
                 for key in keys:
                     self._lanes[key].add(folder)
+        self._let_go_of_complete_runs()
         return not self._unclaimed
+
+    def _let_go_of_complete_runs(self) -> None:
+        """Release the oldest runs whose end every backend has: a sweep has thousands."""
+        for path in list(self._keys)[:-KEPT_RUNS]:
+            lanes = [self._lanes[key] for key in self._keys[path]]
+            if all(lane.is_complete(path.name) for lane in lanes):
+                for lane in lanes:
+                    lane.drop(path.name)
+                del self._keys[path]
+                self._claims.pop(path).release()
 
     def adopt(self, folder: RunFolder, claim: Claim, backends: Mapping[str, Backend]) -> None:
         """Deliver a run whose claim the caller has acquired; the host releases it."""
@@ -58,7 +73,7 @@ class Host:
         self.open(folder, backends)
 
     def flush(self) -> None:
-        """Send what there is at once, from now on."""
+        """Send what there is at once, without gathering larger batches."""
         for lane in self._lanes.values():
             lane.flush()
 

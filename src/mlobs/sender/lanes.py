@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 
 from mlobs.backend import Backend
 from mlobs.delivery.courier import Courier, Step
@@ -24,23 +25,29 @@ class LaneThread:
     def __init__(self, backend: Backend, sender_id: str) -> None:
         self.name = backend.name
         self._courier = Courier(backend, sender_id)
-        self._added: queue.SimpleQueue[RunFolder] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[Courier], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._is_flushing = self._is_final = False
-        self._adds = self._seen = 0
-        self._drained_at = -1  # how many runs had been added when there was nothing left to send
+        self._given = self._obeyed = 0
+        self._drained_at = -1  # how many orders had been given when there was nothing left to send
         self._thread = threading.Thread(target=self._run, name=f"mlobs-lane-{backend.name}", daemon=True)
         self._thread.start()
 
     def add(self, folder: RunFolder) -> None:
         """Deliver this run too."""
-        self._adds += 1
-        self._added.put(folder)
-        self._wake.set()
+        self._order(lambda courier: courier.add(folder))
+
+    def drop(self, run_id: str) -> None:
+        """Deliver nothing more of this run."""
+        self._order(lambda courier: courier.drop(run_id))
+
+    def is_complete(self, run_id: str) -> bool:
+        """Tell whether the backend has answered for the run's end."""
+        return self._courier.is_complete(run_id)
 
     def flush(self) -> None:
-        """Send what there is at once, from now on."""
+        """Send what there is at once, without gathering larger batches."""
         self._is_flushing = True
         self._wake.set()
 
@@ -51,7 +58,7 @@ class LaneThread:
 
     def is_drained(self) -> bool:
         """Tell, after `finish`, whether there is nothing left to send."""
-        return self._drained_at == self._adds or not self._thread.is_alive()
+        return self._drained_at == self._given or not self._thread.is_alive()
 
     def stop(self) -> None:
         """Leave after the batch in hand; what is left stays for the next sender."""
@@ -67,18 +74,25 @@ class LaneThread:
         """The lane's state as it is now."""
         return self._courier.lane
 
+    def _order(self, order: Callable[[Courier], None]) -> None:
+        self._given += 1
+        self._orders.put(order)
+        self._wake.set()
+
     def _run(self) -> None:
         courier = self._courier
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
                 is_final = self._is_final
-                while not self._added.empty():
-                    courier.add(self._added.get())
-                    self._seen += 1
+                while not self._orders.empty():
+                    self._orders.get()(courier)
+                    self._obeyed += 1
                 step = self._step(courier)
+                if step == "idle":
+                    self._is_flushing = is_final
                 if step == "idle" and is_final:
-                    self._drained_at = self._seen
+                    self._drained_at = self._obeyed
                 self._wake.wait(self._pause_s(step, courier))
         finally:
             courier.close()

@@ -104,8 +104,8 @@ class _Sender:
         self._host.open(folder, backends)
 
     def _say_unbuilt(self, folder: RunFolder, spec: BackendSpec, error: Exception) -> None:
-        with contextlib.closing(StateWriter(folder.delivery, f"{self._hello.sender_id}-setup")) as writer:
-            writer.append(LaneChanged(time.time(), spec.name, "paused", str(error)))
+        writer = StateWriter(folder.delivery, f"{self._hello.sender_id}-setup")
+        writer.append(LaneChanged(time.time(), spec.name, "paused", str(error)))
 
     def _leave(self, *_: object) -> None:
         self._is_told_to_leave = True
