@@ -91,7 +91,10 @@ def report(without: list[Figures], logged: list[Figures]) -> None:
 
 
 class Work:
-    """Some matrix products, their results in numbers that look like metrics."""
+    """Some matrix products, their results in numbers that look like metrics.
+
+    It allocates nothing: an array made anew in each step costs 1x or 1.4x, as the heap happens to lie.
+    """
 
     def __init__(self, products: int) -> None:
         import numpy as np
@@ -99,11 +102,13 @@ class Work:
         random = np.random.default_rng(0)
         self._weights = random.standard_normal((SIZE, SIZE)) / SIZE**0.5
         self._state = random.standard_normal((SIZE, SIZE))
-        self._products, self._tanh = products, np.tanh
+        self._product = np.empty_like(self._state)
+        self._products, self._matmul, self._tanh = products, np.matmul, np.tanh
 
     def step(self) -> dict[str, float]:
         for _ in range(self._products):
-            self._state = self._tanh(self._weights @ self._state)
+            self._matmul(self._weights, self._state, out=self._product)
+            self._tanh(self._product, out=self._state)
         return {f"train/metric_{row}": float(self._state[row, 0]) for row in range(10)}
 
 
