@@ -11,6 +11,8 @@ MlobsError
 
 from __future__ import annotations
 
+import errno
+
 
 class MlobsError(Exception):
     """Everything that mlobs raises on purpose."""
@@ -22,6 +24,13 @@ class UsageError(MlobsError, ValueError):
 
 class StoreError(MlobsError, OSError):
     """The local store cannot be read or written; the message names the path and the remedy."""
+
+    @classmethod
+    def of(cls, error: OSError, path: object, problem: str) -> StoreError:
+        """Say what the operating system refused, and what to do about it."""
+        is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        remedy = "free the disk" if is_full else "choose another store with MLOBS_STORE or store="
+        return cls(error.errno or 0, f"{problem}: {error.strerror or error} - {remedy}", str(path))
 
 
 class DeliveryError(MlobsError):

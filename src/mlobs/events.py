@@ -27,7 +27,8 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
     """Who writes: enough to tell, on the same host, whether that very process still lives.
 
     `started` counts the clock ticks from boot to the process's start (Linux; elsewhere 0), so a
-    reused pid is not mistaken for its predecessor. `boot_id` is the kernel's, empty if unknown.
+    reused pid is not mistaken for its predecessor. `boot_id` is the kernel's, with the pid namespace
+    and a hash of the machine's id behind slashes; empty if unknown.
     """
 
     host: str

@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from mlobs.errors import StoreError
-from mlobs.events import Metrics, RunFinished, Tags, Unknown
+from mlobs.events import Artifact, Metrics, RunFinished, Tags, Unknown
 from mlobs.journal import files
+from mlobs.journal.blobs import blob_path
 from mlobs.journal.format import SEGMENT_BYTES, encode, frame
 from mlobs.journal.reader import Reader
 from mlobs.journal.writer import Writer
@@ -122,8 +123,8 @@ def test_re_entering_while_the_file_grows_loses_nothing(tmp_path, mapped, monkey
     window = files._Window
 
     class ReenteringWindow(window):
-        def __init__(self, fd, start, size):
-            super().__init__(fd, start, size)
+        def __init__(self, descriptor, start, size):
+            super().__init__(descriptor, start, size)
             monkeypatch.setattr(files, "_Window", window)
             for _ in range(6_000):  # more than the segment that is just being made
                 appended.append(next(inner))
@@ -136,6 +137,92 @@ def test_re_entering_while_the_file_grows_loses_nothing(tmp_path, mapped, monkey
     values = values_of(writer.path)
     assert [value for value in values if value < 1_000_000] == list(range(10_000))
     assert [value for value in values if value >= 1_000_000] == appended
+
+
+def test_a_file_that_is_closed_while_it_grows_stays_whole(tmp_path, monkeypatch):
+    """One thread maps the next segment while another closes the file: no SIGBUS, and a clear error."""
+    writer = Writer(tmp_path, "r", mapped=True)
+    window = files._Window
+
+    class ClosingWindow(window):
+        def __init__(self, descriptor, start, size):
+            super().__init__(descriptor, start, size)
+            writer.close()
+
+    monkeypatch.setattr(files, "_Window", ClosingWindow)
+    kept = []
+
+    def fill():
+        for value in range(10_000):
+            writer.append(point(value))
+            kept.append(value)
+
+    with pytest.raises(StoreError, match="closed"):
+        fill()
+
+    assert len(kept) > 1_000
+    assert values_of(writer.path) == kept
+
+
+def test_the_end_is_known_while_the_file_grows(tmp_path, monkeypatch):
+    """A signal handler may ask at the worst moment: when the full segment is sealed already."""
+    writer = Writer(tmp_path, "r", mapped=True)
+    seal, ends = files._Window.seal, []
+
+    def asking_seal(self):
+        used = seal(self)
+        ends.append(writer.end())
+        return used
+
+    monkeypatch.setattr(files._Window, "seal", asking_seal)
+    for value in range(6_000):
+        writer.append(point(value))
+
+    assert ends == [SEGMENT_BYTES]
+    assert writer.end() > SEGMENT_BYTES
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@BOTH_WAYS
+def test_a_forked_childs_payloads_are_its_own(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    pid = os.fork()
+    if pid == 0:
+        ordinal = writer.keep_bytes(b"the child's")
+        writer.append(Artifact(1.0, "a", 11, blob=ordinal))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert writer.keep_bytes(b"the parent's") == 0
+
+    (child,) = set(tmp_path.glob("*.journal")) - {writer.path}
+    with Reader(child) as reader:
+        ((_, _, event),) = reader.events()
+    assert blob_path(tmp_path, child.stem, event.blob).read_bytes() == b"the child's"
+    assert blob_path(tmp_path, writer.id, 0).read_bytes() == b"the parent's"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_threads_of_a_forked_child_share_its_file(tmp_path):
+    writer = Writer(tmp_path, "r")
+    together = threading.Barrier(4)
+
+    def work():
+        together.wait()
+        writer.append(point(1))
+
+    for _ in range(20):
+        pid = os.fork()
+        if pid == 0:
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    children = set(tmp_path.glob("*.journal")) - {writer.path}
+    assert [values_of(child) for child in children] == [[1.0] * 4] * 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -26,7 +26,7 @@ def keep_bytes(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise _refusal(error, path) from error
+        raise StoreError.of(error, path, "the payload was not recorded") from error
 
 
 def keep_file(path: Path, source: Path) -> int:
@@ -44,10 +44,4 @@ def keep_file(path: Path, source: Path) -> int:
                 return writing.tell()
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise _refusal(error, path) from error
-
-
-def _refusal(error: OSError, path: Path) -> StoreError:
-    return StoreError(
-        error.errno or 0, f"the payload was not recorded: {error.strerror} - free the disk", str(path)
-    )
+            raise StoreError.of(error, path, "the payload was not recorded") from error

@@ -52,11 +52,7 @@ def open_file(path: Path, *, mapped: bool | None = None) -> JournalFile:
             return MappedFile(path)
         return PlainFile(path)
     except OSError as error:
-        raise StoreError(
-            error.errno,
-            f"cannot write the journal: {error.strerror} - free the disk or set MLOBS_STORE",
-            str(path),
-        ) from error
+        raise StoreError.of(error, path, "the journal cannot be written") from error
 
 
 def can_map(folder: Path) -> bool:
@@ -86,13 +82,18 @@ class MappedFile:
     A window is one mapped stretch of the file. It is sealed by moving its position to its end, so
     that a thread which still holds it gets a ValueError and follows to the next one. `_windows`
     (start -> window) is the chain; `setdefault` on it decides between two callers that extend the
-    file at the same moment, or one that re-entered the other.
+    file at the same moment, or one that re-entered the other, and between one that extends the file
+    and one that closes it: None ends the chain.
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-        self._windows: dict[int, _Window] = {}
-        self._enter(self._windows.setdefault(0, _Window(self._fd, 0, SEGMENT_BYTES)))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags, 0o666))
+        self._windows: dict[int, _Window | None] = {}
+        self._closed_at = 0
+        window = _Window(self._descriptor, 0, SEGMENT_BYTES)
+        self._windows[0] = window
+        self._enter(window)
 
     def append(self, record: bytes) -> None:
         """Keep the record, in one C call unless the window is full."""
@@ -103,31 +104,43 @@ class MappedFile:
 
     def end(self) -> int:
         """Offset behind the last record."""
-        return self._window.start + self._window.map.tell()
+        window = self._window
+        while True:
+            try:
+                return window.start + window.map.tell()
+            except ValueError:  # sealed just now, or closed
+                following = self._windows.get(window.end)
+                if following is None:
+                    return self._closed_at or window.end
+                window = following
 
     def close(self) -> None:
         """Seal the last window and cut off what was reserved behind it."""
-        fd, self._fd = self._fd, -1
-        window = self._window
-        os.ftruncate(fd, window.start + window.seal())
-        os.close(fd)
+        descriptor, window = self._descriptor, self._window
+        while (following := self._windows.setdefault(window.end, None)) is not None:
+            window = following  # another thread has extended the file meanwhile
+        if descriptor is not None:
+            self._closed_at = window.start + window.seal()
+            self._descriptor = None
+            os.ftruncate(descriptor.number, self._closed_at)
 
     def abandon(self) -> None:
         """Unmap without touching the file."""
-        fd, self._fd = self._fd, -1
         self._window.map.close()
-        os.close(fd)
+        self._descriptor = None
 
     def _append_further_on(self, record: bytes) -> None:
         while True:
-            window = self._window
-            start, size = window.start + window.size, _round_up(len(record))
-            following = self._windows.get(start)
-            if following is None:
-                fresh = _Window(self._fd, start, size)  # OSError: the disk is full, nothing has changed
-                following = self._windows.setdefault(start, fresh)
+            window, descriptor = self._window, self._descriptor
+            following = self._windows.get(window.end, window)
+            if following is window and descriptor is not None:
+                # OSError: the disk is full, nothing has changed
+                fresh = _Window(descriptor, window.end, _round_up(len(record)))
+                following = self._windows.setdefault(window.end, fresh)
                 if following is not fresh:
                     fresh.map.close()
+            if following is None or following is window:
+                raise OSError(errno.EBADF, "the journal is closed")
             window.seal()
             self._enter(following)
             with contextlib.suppress(ValueError):  # somebody filled it meanwhile: go on to the next
@@ -139,13 +152,23 @@ class MappedFile:
         self._write = window.map.write
 
 
-class _Window:
-    """One mapped stretch `[start, start + size)` of the file, with a position of its own."""
+class _Descriptor:
+    """A file descriptor that stays open while anybody holds it: a closed number is soon another file's."""
 
-    def __init__(self, fd: int, start: int, size: int) -> None:
-        self.start, self.size = start, size
-        os.posix_fallocate(fd, start, size)
-        self.map = mmap.mmap(fd, size, offset=start)
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class _Window:
+    """One mapped stretch `[start, end)` of the file, with a position of its own."""
+
+    def __init__(self, descriptor: _Descriptor, start: int, size: int) -> None:
+        self.start, self.end = start, start + size
+        os.posix_fallocate(descriptor.number, start, size)
+        self.map = mmap.mmap(descriptor.number, size, offset=start)
         with contextlib.suppress(OSError):  # a kernel without advice
             # No read-ahead: a fault then costs one page (2-3 us in every 60th call or so), not 32 pages
             # of zeros. To populate all pages here cost the one call that maps 160 us instead of 35 us.
@@ -153,12 +176,13 @@ class _Window:
 
     def seal(self) -> int:
         """Refuse all further writes, in one step, unmap, and return how many bytes were in use."""
+        size = self.end - self.start
         try:
             unused = len(self.map.read())
         except ValueError:  # closed: sealed before
-            return self.size
+            return size
         self.map.close()
-        return self.size - unused
+        return size - unused
 
 
 class PlainFile:

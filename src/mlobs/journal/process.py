@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import platform
 import sys
@@ -22,17 +23,27 @@ def this_process() -> Process:
 
 
 def is_alive(process: Process, *, here: Process | None = None) -> bool | None:
-    """Tell whether the process still runs; None where this host cannot know (it ran elsewhere)."""
+    """Tell whether the process still runs; None where this host cannot know (it ran elsewhere).
+
+    The same boot is the same machine, whatever it is called. Another boot of a machine of this name
+    is this machine, started anew, only if its id agrees: two machines may share a name and a store.
+    """
     here = here or this_process()
-    if process.host != here.host:
-        return None
-    boot, _, namespace = process.boot_id.partition("/")
-    boot_here, _, namespace_here = here.boot_id.partition("/")
+    boot, namespace, machine = _parts(process)
+    boot_here, namespace_here, machine_here = _parts(here)
     if boot != boot_here:
-        return False  # the machine was started anew since
+        is_this_machine = process.host == here.host and machine != "" and machine == machine_here
+        return False if is_this_machine else None
+    if not boot and process.host != here.host:
+        return None  # no boot ids on this platform: only the name tells
     if namespace != namespace_here:
         return None  # a container of its own: its pids mean nothing here
     return _is_running(process)
+
+
+def _parts(process: Process) -> tuple[str, str, str]:
+    boot, namespace, machine = [*process.boot_id.split("/"), "", ""][:3]
+    return boot, namespace, machine
 
 
 def _is_running(process: Process) -> bool | None:
@@ -62,9 +73,19 @@ def _stat_fields(pid: int) -> list[str]:
 
 @functools.cache
 def _boot_id() -> str:
-    """Name this boot and pid namespace, "" where the platform has no such thing."""
+    """Name this boot, pid namespace and machine as "BOOT/NAMESPACE/MACHINE", "" where there is no boot id."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return ""
+    return f"{boot}/{namespace}/{_machine_id()}"
+
+
+def _machine_id() -> str:
+    """A hash of the machine's id, which itself is confidential (machine-id(5)); "" if it has none."""
+    try:
+        content = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        return ""
+    return hashlib.blake2b(content, digest_size=6, person=b"mlobs").hexdigest() if content else ""

@@ -82,11 +82,7 @@ class Store:
             probe.mkdir()
             probe.rmdir()
         except OSError as error:
-            raise StoreError(
-                error.errno or 0,
-                f"the store cannot be written: {error.strerror} - choose another with MLOBS_STORE or store=",
-                str(self.path),
-            ) from error
+            raise StoreError.of(error, self.path, "the store cannot be written") from error
 
     def new_run(self, run_id: str) -> RunFolder:
         """Make the folder of a new run."""
@@ -94,8 +90,7 @@ class Store:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            problem = f"the run cannot be written: {error.strerror}"
-            raise StoreError(error.errno or 0, problem, str(folder)) from error
+            raise StoreError.of(error, folder, "the run cannot be written") from error
         return RunFolder(folder)
 
     def run(self, run_id: str) -> RunFolder:

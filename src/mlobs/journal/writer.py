@@ -8,8 +8,9 @@ import re
 import secrets
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from mlobs.errors import StoreError
@@ -22,13 +23,23 @@ from mlobs.journal.process import this_process
 JOURNAL_SUFFIX = ".journal"
 
 
+class _Own(NamedTuple):
+    """What this process writes to: never shared with the process that it was forked from."""
+
+    id: str
+    path: Path
+    file: JournalFile
+    blobs: Iterator[int]
+
+
 class Writer:
     """Append events of one run, from any thread of one process.
 
     - When `append` returns, the event survives `kill -9` of the process.
     - `append` may be re-entered (signal handlers, `__del__`, logging handlers); no record is torn.
     - Events of one thread keep their order.
-    - A forked child gets a file of its own at its first `append`; the parent's is not touched.
+    - A forked child gets a file of its own with its first event or payload; the parent's is not
+      touched.
 
     Args:
         folder: the run's folder, which exists.
@@ -43,8 +54,19 @@ class Writer:
         self.folder, self._run_id, self._mapped = folder, run_id, mapped
         self.is_opener = is_opener
         self.is_closed = False
-        self._open()
+        self._slot: dict[str, _Own] = {}
+        self._append = self._own().file.append
         _open_writers.add(self)
+
+    @property
+    def id(self) -> str:
+        """This process's name in the run; no other process has it."""
+        return self._own().id
+
+    @property
+    def path(self) -> Path:
+        """This process's file."""
+        return self._own().path
 
     def append(self, event: Event) -> None:
         """Keep the event.
@@ -56,8 +78,10 @@ class Writer:
         body = encode(event)
         try:
             self._append(PREFIXES[len(body)] + crc32(body).to_bytes(4, "little") + body)
+        except StoreError:
+            raise  # it says all there is to say
         except OSError as error:
-            raise _refusal(error, self.path) from error
+            raise StoreError.of(error, self.folder, "the event was not recorded") from error
 
     def keep_bytes(self, content: bytes) -> int:
         """Keep a payload beside the journal, and return its ordinal for the event that names it.
@@ -65,8 +89,9 @@ class Writer:
         Raises:
             StoreError: there is no room for it.
         """
-        ordinal = next(self._blobs)
-        keep_bytes(blob_path(self.folder, self.id, ordinal), content)
+        own = self._own()
+        ordinal = next(own.blobs)
+        keep_bytes(blob_path(self.folder, own.id, ordinal), content)
         return ordinal
 
     def keep_file(self, source: Path) -> tuple[int, int]:
@@ -76,12 +101,13 @@ class Writer:
             StoreError: there is no room for it.
             OSError: the file cannot be read.
         """
-        ordinal = next(self._blobs)
-        return ordinal, keep_file(blob_path(self.folder, self.id, ordinal), source)
+        own = self._own()
+        ordinal = next(own.blobs)
+        return ordinal, keep_file(blob_path(self.folder, own.id, ordinal), source)
 
     def end(self) -> int:
         """Offset behind the last event; every event so far lies before it."""
-        return self._file.end()
+        return self._own().file.end()
 
     def close(self) -> None:
         """Cut the file to its size. Repeating it does nothing; appending afterwards raises."""
@@ -90,27 +116,38 @@ class Writer:
         self.is_closed = True
         _open_writers.discard(self)
         self._append = _refuse_closed
-        self._file.close()
+        self._own().file.close()
 
-    def _open(self) -> None:
+    def _own(self) -> _Own:
+        """This process's file, made when it is first needed; of several threads one makes it."""
+        own = self._slot.get("own")
+        if own is None:
+            made = self._make()
+            own = self._slot.setdefault("own", made)
+            if own is not made:
+                made.file.close()
+                made.path.unlink()
+        return own
+
+    def _make(self) -> _Own:
         process = this_process()
         host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
-        self.id = f"{host}-{process.pid}-{secrets.token_hex(4)}"
-        self.path = self.folder / f"{self.id}{JOURNAL_SUFFIX}"
-        self._blobs = itertools.count()
-        self._file: JournalFile = open_file(self.path, mapped=self._mapped)
-        header = Header(FORMAT, self._run_id, self.id, process, time.time(), self.is_opener)
-        self._file.append(frame(encode(header)))
-        self._append = self._file.append
+        writer = f"{host}-{process.pid}-{secrets.token_hex(4)}"
+        path = self.folder / f"{writer}{JOURNAL_SUFFIX}"
+        file = open_file(path, mapped=self._mapped)
+        file.append(frame(encode(Header(FORMAT, self._run_id, writer, process, time.time(), self.is_opener))))
+        return _Own(writer, path, file, itertools.count())
 
     def _leave_to_parent(self) -> None:
-        """After a fork, in the child: the file stays the parent's; open another when needed."""
-        self._file.abandon()
-        self.is_opener = False
+        """After a fork, in the child: the file stays the parent's; another is opened when needed."""
+        own = self._slot.get("own")
+        self._slot, self.is_opener = {}, False
         self._append = self._append_in_child
+        if own is not None:
+            own.file.abandon()
 
     def _append_in_child(self, record: bytes) -> None:
-        self._open()
+        self._append = self._own().file.append
         self._append(record)
 
 
@@ -145,12 +182,6 @@ AnyWriter: TypeAlias = Writer | NullWriter
 
 def _refuse_closed(record: bytes) -> None:
     raise OSError(0, f"the journal is closed; a record of {len(record)} bytes was not kept")
-
-
-def _refusal(error: OSError, path: Path) -> StoreError:
-    return StoreError(
-        error.errno or 0, f"the event was not recorded: {error.strerror} - free the disk", str(path)
-    )
 
 
 _open_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
