@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NoReturn
@@ -16,7 +17,8 @@ from typing import Any, NoReturn
 from mlobs.program import FINISHED, Ending, program
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT is Python's KeyboardInterrupt already
-_earlier: dict[int, Any] = {}
+_earlier: dict[int, list[Any]] = {}  # what each signal's handlers were, the first one first
+_depth: Counter[int] = Counter()
 _is_watching = False
 _finalizing_pid = 0
 
@@ -56,8 +58,9 @@ def ending(error: BaseException | None) -> Ending:
 
 
 def _exit_code(code: object) -> int:
-    """The exit code that Python makes of what `sys.exit` was given: of a message, 1."""
-    return code if isinstance(code, int) else int(code is not None)
+    """The exit code that Python makes of what `sys.exit` was given: of a message 1, of a huge number -1."""
+    number = int(code) if isinstance(code, int) else int(code is not None)
+    return number if -(2**63) <= number < 2**63 else -1
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -135,20 +138,30 @@ def _chain_signals() -> None:
         current = signal.getsignal(number)
         if current is _on_signal or current is signal.SIG_IGN or current is None:
             continue  # ours already; ignored, as under nohup; or not installed from Python
-        _earlier[number] = current
+        others = [one for one in _earlier.get(number, []) if one != current]
+        _earlier[number] = [*others, current]
         signal.signal(number, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    """Note why the program may be about to end, then do what would have happened without us."""
-    name = signal.Signals(number).name
-    earlier: Callable[[int, FrameType | None], Any] | signal.Handlers = _earlier.get(number, signal.SIG_DFL)
+    """Note why the program may be about to end, then do what would have happened without us.
+
+    A handler that was installed after ours may call ours in turn, as the one before it: then the one
+    before that has its turn, down to the first.
+    """
+    handlers = _earlier.get(number) or [signal.SIG_DFL]
+    earlier: Callable[[int, FrameType | None], Any] | signal.Handlers
+    earlier = handlers[max(0, len(handlers) - 1 - _depth[number])]
     if callable(earlier):
-        program().signal = name
-        earlier(number, frame)
+        program().signal = signal.Signals(number).name
+        _depth[number] += 1
+        try:
+            earlier(number, frame)
+        finally:
+            _depth[number] -= 1
         return
     try:
-        program().end_all(Ending("KILLED", name))
+        program().end_all(Ending("KILLED", signal.Signals(number).name))
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

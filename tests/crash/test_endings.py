@@ -118,6 +118,43 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
     assert only_run(tmp_path).status == "FINISHED"
 
 
+CHAINED = """
+def chain(label):
+    before = signal.getsignal(signal.SIGTERM)
+    def handler(number, frame):
+        print(label, flush=True)
+        if callable(before): before(number, frame)
+    signal.signal(signal.SIGTERM, handler)
+
+FIRST
+a = tracker.start_run("a")
+chain("library")
+b = tracker.start_run("b")
+chain("other library")
+c = tracker.start_run("c")
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(9)
+"""
+
+
+def test_handlers_that_call_the_one_before_each_have_their_turn(tmp_path):
+    done = run(tmp_path, START + CHAINED.replace("FIRST", ""))
+
+    assert (done.returncode, done.stdout.split("\n")) == (-15, ["other library", "library", ""]), done.stderr
+    frame = mlobs.runs(store=tmp_path / "store")
+    assert frame["status"].tolist() == ["KILLED"] * 3
+    assert frame["reason"].tolist() == ["SIGTERM"] * 3
+
+
+def test_the_first_of_the_handlers_that_call_the_one_before_decides(tmp_path):
+    first = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))"
+
+    done = run(tmp_path, START + CHAINED.replace("FIRST", first))
+
+    assert (done.returncode, done.stdout.split()) == (4, ["other", "library", "library"]), done.stderr
+    assert mlobs.runs(store=tmp_path / "store")["reason"].tolist() == ["SIGTERM"] * 3
+
+
 def test_every_open_run_gets_the_end(tmp_path):
     source = "a = tracker.start_run('a'); b = a.child('b'); c = tracker.start_run('c')\n"
     source += "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
