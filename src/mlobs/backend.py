@@ -116,10 +116,12 @@ class Backend(Protocol):
         """Store the batch durably and return the receipt; a repeated batch is stored once.
 
         Raises:
-            Unavailable: the backend cannot answer now; the lane backs off and delivers it again.
+            Unavailable: the backend cannot answer now; the lane backs off and delivers it again. The
+                same goes for ConnectionError and TimeoutError.
             Unauthorized: the credentials are refused; the lane pauses.
             MissingPackage: the vendor's package is not installed; the lane pauses.
-            Exception: anything else; the batch is halved until the event at fault stands alone.
+            Exception: anything else; the batch is halved until the event at fault stands alone, which
+                is rejected when it fails a second time.
         """
         ...
 

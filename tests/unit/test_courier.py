@@ -2,12 +2,13 @@
 
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlobs.backend import Capabilities
-from mlobs.delivery.courier import Courier
+from mlobs.delivery.courier import PARENT_WAIT_S, Courier
 from mlobs.delivery.report import report
 from mlobs.errors import Unavailable
 from mlobs.events import Artifact, BackendSpec, Metrics, Process, RunFinished, RunStarted, Tags
@@ -41,7 +42,7 @@ def open_run(store, run_id="r1", parent=None):
 
 def drain(courier, clock, steps=500):
     for _ in range(steps):
-        step = courier.step(with_complete=True)
+        step = courier.step(is_final=True)
         if step == "idle":
             return
         clock.now += courier.wait_s()
@@ -118,6 +119,94 @@ def test_the_event_that_is_refused_is_parked_alone_with_its_reason(store):
     assert summary.reasons == ("rejected: thirteen is unlucky",)
 
 
+def test_a_backend_that_answers_nothing_for_a_while_loses_nothing(store):
+    folder, writer = open_run(store)
+    for step in range(20):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    inner, clock = MemoryBackend(capabilities=Capabilities(max_events=5)), Clock()
+    script = [*[ConnectionError("reset")] * 12, *[RuntimeError("who knows")] * 3]
+    courier = Courier(FlakyBackend(inner, script), "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert points(inner) == list(range(20))
+    assert (report(folder)["memory"].delivered, report(folder)["memory"].rejected) == (21, 0)
+
+
+def test_events_that_are_all_refused_hold_up_nothing_for_ever(store):
+    class Picky(MemoryBackend):
+        def deliver(self, batch):
+            if any(getattr(entry.event, "step", 99) < 12 for entry in batch.entries):
+                raise ValueError("too early")
+            return super().deliver(batch)
+
+    folder, writer = open_run(store)
+    for step in range(20):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    backend, clock = Picky(), Clock()
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert points(backend) == list(range(12, 20))
+    assert report(folder)["memory"].rejected == 12
+
+
+def test_the_first_answered_batch_has_no_reference_though_the_start_was_refused(store):
+    class Picky(MemoryBackend):
+        def deliver(self, batch):
+            if any(isinstance(entry.event, RunStarted) for entry in batch.entries):
+                raise ValueError("no starts here")
+            return super().deliver(batch)
+
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": 1.0}))
+    backend, clock = Picky(), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert [batch.ref for batch in backend.batches] == [None]
+    assert points(backend) == [0]
+
+
+def test_what_a_backend_lowers_stands_beside_what_was_lowered_for_it(store):
+    class Rounding(MemoryBackend):
+        def deliver(self, batch):
+            receipt = super().deliver(batch)
+            of_points = [entry.key for entry in batch.entries if isinstance(entry.event, Metrics)]
+            return replace(receipt, lowered=dict.fromkeys(of_points, "rounded"))
+
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": float("nan"), "b": 1.0}))
+    backend, clock = Rounding(capabilities=Capabilities(nan=False)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    (reason,) = report(folder)["memory"].reasons
+    assert reason == "lowered: 'a' was nan, which the backend cannot store; rounded"
+
+
+def test_an_event_whose_derived_part_is_refused_still_arrived(store):
+    class NoTags(MemoryBackend):
+        def deliver(self, batch):
+            receipt = super().deliver(batch)
+            tags = [entry.key for entry in batch.entries if isinstance(entry.event, Tags)]
+            return replace(receipt, rejected=dict.fromkeys(tags, "no tags today"))
+
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": float("nan"), "b": 1.0}))
+    backend, clock = NoTags(capabilities=Capabilities(nan=False)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    summary = report(folder)["memory"]
+    assert (summary.delivered, summary.lowered, summary.rejected) == (1, 1, 0)
+    assert summary.reasons[0].endswith("; no tags today")
+
+
 def test_the_next_sender_goes_on_where_the_last_one_was(store):
     folder, writer = open_run(store)
     for step in range(30):
@@ -180,6 +269,42 @@ def test_a_child_is_given_its_parents_reference(store):
         ("r1", None),
         ("r2", "memory-r1"),
     ]
+
+
+def test_a_child_waits_for_its_parents_reference_but_not_for_ever(store):
+    parent, _ = open_run(store, "r1")
+    child, _ = open_run(store, "r2", parent="r1")
+    backend, clock = MemoryBackend(), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(child)
+
+    assert courier.step() == "waiting"
+    assert 0 < courier.wait_s() < 1
+    clock.now += PARENT_WAIT_S
+    assert courier.step() == "sent"
+    assert [(batch.run.run_id, batch.parent_ref) for batch in backend.batches] == [("r2", None)]
+    assert parent.path.exists()
+
+
+def test_at_the_end_a_child_waits_only_for_a_parent_that_is_delivered_with_it(store):
+    open_run(store, "r1")
+    child, _ = open_run(store, "r2", parent="r1")
+    backend = MemoryBackend()
+    courier = Courier(backend, "s1", clock=Clock())
+    courier.add(child)
+
+    assert courier.step(is_final=True) == "sent"
+    assert "r2" in backend.held
+
+
+def test_a_run_that_an_earlier_sender_finished_is_complete(store):
+    folder, writer = open_run(store)
+    writer.append(RunFinished(2.0, "FINISHED"))
+    for sender in ("s1", "s2"):
+        courier = Courier(MemoryBackend(), sender, clock=Clock())
+        courier.add(folder)
+        assert [courier.step() for _ in range(3)][-1] == "idle"
+        assert courier.is_complete("r1")
 
 
 def test_a_batch_holds_no_more_values_than_the_backend_takes(store):

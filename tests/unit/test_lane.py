@@ -36,11 +36,11 @@ def test_an_unknown_error_halves_the_batch_down_to_the_event_at_fault():
     limits = []
     events = 100
     while lane.failed(ValueError("bad name"), events, now=0.0, jitter=0.5) == "halve":
+        assert lane.is_ready(0.0)
         limits.append(lane.limit)
         events = lane.limit
 
     assert limits == [50, 25, 12, 6, 3, 1]
-    assert lane.is_ready(0.0)
 
 
 def test_after_a_success_batches_grow_again():
@@ -51,9 +51,30 @@ def test_after_a_success_batches_grow_again():
     assert lane.limit == 100
 
 
-def test_refusing_everything_is_the_backends_fault_not_the_events():
+def test_a_single_event_is_parked_when_it_is_refused_a_second_time():
     lane = Lane(max_events=1)
-    verdicts = [lane.failed(ValueError("bad"), 1, now=0.0, jitter=0.5) for _ in range(PARKED_IN_A_ROW + 1)]
 
-    assert verdicts == ["park"] * PARKED_IN_A_ROW + ["retry"]
+    assert lane.failed(ValueError("bad"), 1, now=0.0, jitter=1.0) == "again"
+    assert (lane.is_ready(0.4), lane.is_ready(0.5)) == (False, True)
+    assert lane.failed(ValueError("bad"), 1, now=0.5, jitter=1.0, again=True) == "park"
+
+
+@pytest.mark.parametrize("error", [ConnectionError("reset"), TimeoutError("slow"), BrokenPipeError()])
+def test_a_lost_connection_is_never_the_events_fault(error):
+    lane = Lane(max_events=100)
+
+    assert lane.failed(error, events=100, now=0.0, jitter=0.5) == "retry"
+    assert lane.failed(error, events=1, now=0.0, jitter=0.5, again=True) == "retry"
     assert lane.state == "backing off"
+
+
+def test_refusing_everything_may_be_the_backends_fault_so_each_refusal_takes_longer():
+    lane = Lane(max_events=1)
+    waits = []
+    for _ in range(PARKED_IN_A_ROW + 9):
+        lane.failed(ValueError("bad"), 1, now=0.0, jitter=1.0)
+        waits.append(lane.resume_at)
+        assert lane.failed(ValueError("bad"), 1, now=0.0, jitter=1.0, again=True) == "park"
+
+    assert waits[:PARKED_IN_A_ROW] == [0.5] * PARKED_IN_A_ROW
+    assert waits[PARKED_IN_A_ROW:] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]

@@ -16,6 +16,7 @@ from mlobs.journal.store import RunFolder
 Step: TypeAlias = Literal["sent", "more", "idle", "waiting"]
 
 PARENT_WAIT_S = 60.0  # a parent run elsewhere gets this long to be known to the backend
+PARENT_LOOK_S = 0.25  # how often it is looked for
 
 
 class Courier:
@@ -42,6 +43,8 @@ class Courier:
         self._writers: dict[str, StateWriter] = {}
         self._since: dict[str, float] = {}
         self._told: tuple[str, str] = ("delivering", "")
+        self._suspects: dict[str, str] = {}  # by run, the event that was refused alone
+        self._holds_back = False
 
     def add(self, folder: RunFolder) -> None:
         """Deliver this run too, from where its delivery state says. Repeating it does nothing."""
@@ -53,27 +56,38 @@ class Courier:
             if feed.state.lane is not None and feed.state.lane.state != "delivering":
                 self._write_state(folder.run_id)  # what an earlier sender's lane suffered is over
 
-    def step(self, *, with_complete: bool = False) -> Step:
+    def step(self, *, is_final: bool = False) -> Step:
         """Send one batch of the first run that has something to send.
 
         "sent": that was all there was to be had; "more": the batch was full, go on at once;
-        "idle": nothing to send; "waiting": the lane may not send yet. `with_complete` also looks
-        again at runs whose end was delivered, for what other writers added since.
+        "idle": nothing to send; "waiting": the lane may not send yet, or a child run waits for its
+        parent, see `wait_s`. `is_final`: nothing more will be recorded. Then runs whose end was
+        delivered are looked at again, for what other writers added since, and no child waits for a
+        parent that is not delivered here.
         """
+        self._holds_back = False
         if not self.lane.is_ready(self._clock()):
             return "waiting"
         for run_id, feed in list(self._feeds.items()):
-            if feed.is_complete and not with_complete:
+            if (feed.is_complete and not is_final) or not feed.has_start():
+                continue
+            if self._waits_for_parent(feed, is_final=is_final):
+                self._holds_back = True
                 continue
             self._feeds[run_id] = self._feeds.pop(run_id)  # to the end: a busy run starves nobody
             draft = feed.draft(self.lane.limit)
-            if draft is not None and not self._waits_for_parent(feed):
+            if draft is not None:
                 return self._deliver(feed, draft)
-        return "idle"
+        return "waiting" if self._holds_back else "idle"
 
     def wait_s(self) -> float:
-        """Seconds until the lane may send again, 0 if it may now."""
-        return max(0.0, self.lane.resume_at - self._clock())
+        """Seconds until a step may send something again, 0 if it may now."""
+        look_s = PARENT_LOOK_S if self._holds_back else 0.0
+        return max(look_s, self.lane.resume_at - self._clock())
+
+    def holds(self, run_id: str) -> bool:
+        """Tell whether the run was added and not dropped."""
+        return run_id in self._feeds
 
     def is_complete(self, run_id: str) -> bool:
         """Tell whether the backend has answered for the run's end."""
@@ -82,7 +96,7 @@ class Courier:
 
     def drop(self, run_id: str) -> None:
         """Deliver nothing more of this run. Repeating it does nothing."""
-        for of_runs in (self._feeds, self._writers, self._since):
+        for of_runs in (self._feeds, self._writers, self._since, self._suspects):
             of_runs.pop(run_id, None)
 
     def close(self) -> None:
@@ -103,18 +117,18 @@ class Courier:
         return "more" if is_full else "sent"
 
     def _failed(self, feed: Feed, draft: Draft, error: Exception) -> Step:
-        verdict = self.lane.failed(error, draft.events, self._clock(), self._jitter())
+        run_id, now, first = feed.run_id, self._clock(), draft.entries[0].key
+        again = self._suspects.get(run_id) == first
+        verdict = self.lane.failed(error, draft.events, now, self._jitter(), again=again)
+        if verdict == "again":
+            self._suspects[run_id] = first
         self._tell(feed)
         if verdict == "park":
-            refused = Receipt(
-                ref=feed.state.ref or "", rejected={entry.key: describe(error) for entry in draft.entries[:1]}
-            )
-            record = feed.settled(draft, refused, self._clock())
-            self._settle(feed, draft, record)
-        return "waiting" if verdict == "retry" else "more"
+            self._settle(feed, draft, feed.parked(draft, describe(error), now))
+        return "waiting" if verdict in ("retry", "again") else "more"
 
     def _settle(self, feed: Feed, draft: Draft, record: Settled) -> None:
-        self._writers[feed.folder.run_id].append(record)
+        self._writers[feed.run_id].append(record)
         feed.accept(record, draft)
 
     def _tell(self, feed: Feed) -> None:
@@ -145,15 +159,16 @@ class Courier:
             return self._feeds[parent].state.ref
         return States(feed.folder.sibling(parent).delivery).refresh().of(self.backend.name).ref
 
-    def _waits_for_parent(self, feed: Feed) -> bool:
-        if feed.state.ref is not None or feed.run is None or feed.run.parent_run_id is None:
+    def _waits_for_parent(self, feed: Feed, *, is_final: bool) -> bool:
+        parent = feed.run.parent_run_id if feed.run else None
+        if parent is None or feed.state.serial:
             return False
-        if (
-            not feed.folder.sibling(feed.run.parent_run_id).path.exists()
-            or self._parent_ref(feed) is not None
-        ):
+        if self._parent_ref(feed) is not None or not feed.folder.sibling(parent).path.exists():
             return False
-        return self._clock() - self._since[feed.folder.run_id] < PARENT_WAIT_S
+        there = self._feeds.get(parent)
+        if there.is_complete if there is not None else is_final:
+            return False  # nobody is about to make it known
+        return self._clock() - self._since[feed.run_id] < PARENT_WAIT_S
 
 
 def _values(draft: Draft) -> int:

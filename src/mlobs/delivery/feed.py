@@ -6,16 +6,21 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
+
+from msgspec.structs import replace
 
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
 from mlobs.delivery.lowering import Memory, lower
+from mlobs.delivery.start import find_start
 from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
 from mlobs.events import Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.format import decode_event, is_metrics
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
+
+Outcomes: TypeAlias = Mapping[str, tuple[Outcome, str, str]]  # (outcome, reason, kind) by the event's key
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Draft:
     until: int
     events: int
     entries: tuple[Entry, ...]
-    outcomes: Mapping[str, tuple[Outcome, str, str]]
+    outcomes: Outcomes
     has_end: bool = False
 
 
@@ -47,9 +52,20 @@ class Feed:
         self._capabilities = capabilities
         self._memory: Memory | None = None
 
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.folder.run_id
+
+    def has_start(self) -> bool:
+        """Tell whether the run's first event is there: nothing is sent before it."""
+        if self.run is None and (found := find_start(self.folder)) is not None:
+            self._opener, self.run = found
+        return self.run is not None
+
     def draft(self, limit: int) -> Draft | None:
         """The next batch of at most `limit` events, or None if there is nothing to send now."""
-        if self.run is None and not self._find_start():
+        if not self.has_start():
             return None
         for with_end in (False, True):
             for writer in self._writers():
@@ -71,12 +87,17 @@ class Feed:
 
     def settled(self, draft: Draft, receipt: Receipt | None, at: float) -> Settled:
         """The record that this draft was answered for; None: nothing of it needed to be sent."""
-        outcomes = dict(draft.outcomes)
-        if receipt is not None:
-            kinds = {entry.key: kind_of(entry.event) for entry in draft.entries}
-            for outcome, reasons in (("lowered", receipt.lowered), ("rejected", receipt.rejected)):
-                for key, reason in reasons.items():
-                    outcomes[root_key(key)] = (outcome, reason, kinds.get(key, ""))  # type: ignore[assignment]
+        if receipt is None:
+            return self._record(draft, draft.outcomes, at)
+        record = self._record(draft, _answered(draft, receipt), at)
+        return replace(record, ref=receipt.ref, url=receipt.url, vendor_id=receipt.vendor_id)
+
+    def parked(self, draft: Draft, reason: str, at: float) -> Settled:
+        """The record that the draft's one event is refused for good; the reference stays what it was."""
+        refused = Receipt(ref="", rejected={entry.key: reason for entry in draft.entries[:1]})
+        return self._record(draft, _answered(draft, refused), at)
+
+    def _record(self, draft: Draft, outcomes: Outcomes, at: float) -> Settled:
         return Settled(
             at=at,
             backend=self.backend,
@@ -84,10 +105,8 @@ class Feed:
             writer=draft.writer,
             until=draft.until,
             events=draft.events,
-            ref=receipt.ref if receipt is not None else self.state.ref,
-            url=receipt.url if receipt is not None else None,
+            ref=self.state.ref,
             notes=_notes(outcomes),
-            vendor_id=receipt.vendor_id if receipt is not None else None,
         )
 
     def accept(self, record: Settled, draft: Draft) -> None:
@@ -99,15 +118,6 @@ class Feed:
         """All writers so far, the opener first: a vendor's run begins with its start."""
         writers = [path.stem for path in self.folder.journals()]
         return sorted(writers, key=lambda name: (name != self._opener, name))
-
-    def _find_start(self) -> bool:
-        for writer in self._writers():
-            for _, _, event in self._events(writer, 0):
-                if isinstance(event, RunStarted):
-                    self.run, self._opener = event, writer
-                    return True
-                break
-        return False
 
     def _draft_of(self, writer: str, limit: int, *, with_end: bool) -> Draft | None:
         memory = self._recalled()
@@ -134,7 +144,10 @@ class Feed:
         return Draft(writer, until, events, tuple(entries), outcomes, has_end) if events else None
 
     def _recalled(self) -> Memory:
-        """What lowering must know of the events that were settled before this feed began."""
+        """What lowering must know of the events that were settled before this feed began.
+
+        If the run's end is among them, the run is complete.
+        """
         if self._memory is None:
             self._memory = Memory()
             for writer, cursor in self.state.cursors.items():
@@ -150,7 +163,9 @@ class Feed:
                 if start >= cursor:
                     return
                 if start and not is_metrics(body):
-                    lower(decode_event(body), self._capabilities, memory)
+                    event = decode_event(body)
+                    lower(event, self._capabilities, memory)
+                    self.is_complete = self.is_complete or isinstance(event, RunFinished)
 
     def _events(self, writer: str, offset: int) -> Iterator[tuple[int, int, Event]]:
         with Reader(self.folder.journal(writer)) as reader:
@@ -181,7 +196,27 @@ def _values_in(event: Event) -> int:
     return len(event.values) if isinstance(event, _VALUED) else 0
 
 
-def _notes(outcomes: Mapping[str, tuple[Outcome, str, str]]) -> tuple[Note, ...]:
+def _answered(draft: Draft, receipt: Receipt) -> Outcomes:
+    """What became of the events of a draft, given the backend's answer to their entries.
+
+    An event is rejected if the entry that stands for it is. If only a part that was derived from it
+    is, the rest arrived: that is lowering, and its reason stands beside the others.
+    """
+    outcomes = dict(draft.outcomes)
+    kinds = {entry.key: kind_of(entry.event) for entry in draft.entries}
+    in_part = {key: reason for key, reason in receipt.rejected.items() if root_key(key) != key}
+    for key, reason in [*receipt.lowered.items(), *in_part.items()]:
+        if key in kinds:
+            root = root_key(key)
+            _, earlier, kind = outcomes.get(root, ("lowered", "", kinds.get(root, kinds[key])))
+            outcomes[root] = ("lowered", f"{earlier}; {reason}" if earlier else reason, kind)
+    for key, reason in receipt.rejected.items():
+        if key in kinds and key not in in_part:
+            outcomes[key] = ("rejected", reason, outcomes[key][2] if key in outcomes else kinds[key])
+    return outcomes
+
+
+def _notes(outcomes: Outcomes) -> tuple[Note, ...]:
     """Group what did not arrive as it was by reason; a rejected event keeps a note of its own."""
     counts: Counter[tuple[Outcome, str, str, str]] = Counter()
     first: dict[tuple[Outcome, str, str, str], str] = {}

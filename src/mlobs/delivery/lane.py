@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from mlobs.delivery.state import LaneState
 from mlobs.errors import MissingPackage, Unauthorized, Unavailable
 
-Verdict: TypeAlias = Literal["retry", "halve", "park"]
+Verdict: TypeAlias = Literal["retry", "again", "halve", "park"]
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 60.0
@@ -19,7 +19,7 @@ PAUSE_S = (
     300.0  # a set-up that is refused or incomplete is tried again this often: somebody may have mended it
 )
 _REASON_CHARACTERS = 500  # vendors quote whole requests in their messages
-PARKED_IN_A_ROW = 5  # so many events refused one after the other: it is not the events, it is the backend
+PARKED_IN_A_ROW = 5  # so many refused one after the other: perhaps not the events, but the backend
 
 
 def back_off_s(failures: int, jitter: float) -> float:
@@ -57,25 +57,33 @@ class Lane:
         self.state, self.reason = "delivering", ""
         self.limit = min(self.max_events, self.limit * 2)
 
-    def failed(self, error: Exception, events: int, now: float, jitter: float) -> Verdict:
+    def failed(
+        self, error: Exception, events: int, now: float, jitter: float, *, again: bool = False
+    ) -> Verdict:
         """Decide on a batch of `events` events that was not answered.
 
-        "retry": send it again once the lane is ready; "halve": send the first half now; "park":
-        the single event is refused for good, go on behind it.
+        "retry": send it again once the lane is ready; "halve": send the first half now; "again":
+        the same as "retry", and the single event was refused for reasons of its own, as it seems;
+        "park": it was so `again`, refuse it for good and go on behind it. The wait before that
+        grows when many are parked in a row.
         """
         match error:
             case Unavailable():
                 self._wait("backing off", error, now, error.retry_after_s or self._next_back_off_s(jitter))
+            case ConnectionError() | TimeoutError():
+                self._wait("backing off", error, now, self._next_back_off_s(jitter))
             case Unauthorized() | MissingPackage():
                 self._wait("paused", error, now, PAUSE_S)
             case _ if events > 1:
                 self.limit = max(1, events // 2)
                 return "halve"
-            case _ if self.parked < PARKED_IN_A_ROW:
+            case _ if again:
                 self.parked += 1
                 return "park"
             case _:
-                self._wait("backing off", error, now, self._next_back_off_s(jitter))
+                doubled = max(1, self.parked - PARKED_IN_A_ROW + 2)
+                self._wait("backing off", error, now, back_off_s(doubled, jitter))
+                return "again"
         return "retry"
 
     def _next_back_off_s(self, jitter: float) -> float:

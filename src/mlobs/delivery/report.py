@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mlobs.delivery.start import find_start
 from mlobs.delivery.state import BackendState, Note, States
-from mlobs.events import BackendSpec, RunStarted
+from mlobs.events import BackendSpec
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
@@ -85,16 +86,5 @@ def _reason(note: Note) -> str:
 
 
 def _named(folder: RunFolder) -> tuple[BackendSpec, ...]:
-    start = started(folder)
-    return start.backends if start else ()
-
-
-def started(folder: RunFolder) -> RunStarted | None:
-    """The event that began the run, None if it is not (yet) there."""
-    for path in sorted(folder.journals()):
-        with Reader(path) as reader:
-            for _, _, event in reader.events():
-                if isinstance(event, RunStarted):
-                    return event
-                break
-    return None
+    found = find_start(folder)
+    return found[1].backends if found else ()

@@ -8,6 +8,7 @@ the highest holds.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,6 @@ class BackendState:
     cursors: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
-    rejected: list[Note] = field(default_factory=list)
     lane: LaneChanged | None = None
 
     def merge(self, record: Settled | LaneChanged) -> None:
@@ -95,8 +95,6 @@ class BackendState:
 
     def _merge_note(self, note: Note) -> None:
         self.counts[note.outcome] += note.count
-        if note.outcome == "rejected":
-            self.rejected.append(note)
         earlier = self.notes.get((note.outcome, note.reason))
         if earlier is not None:
             note = msgspec.structs.replace(earlier, count=earlier.count + note.count)
@@ -156,5 +154,8 @@ class StateWriter:
             OSError: there is no room; the caller repeats the batch, which backends store once.
         """
         self._path.parent.mkdir(exist_ok=True)
+        content = frame(encode(record))
         with self._path.open("ab", buffering=0) as file:
-            file.write(frame(encode(record)))
+            written = file.write(content)
+        if written != len(content):  # the torn piece stays: readers step over it
+            raise OSError(errno.ENOSPC, f"only {written} of {len(content)} bytes could be written")

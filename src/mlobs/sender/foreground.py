@@ -15,7 +15,8 @@ import msgspec
 from mlobs.backend import Backend
 from mlobs.delivery.claim import Claim
 from mlobs.delivery.registry import build, resolve, spec_of
-from mlobs.delivery.report import BackendReport, report, started
+from mlobs.delivery.report import BackendReport, report
+from mlobs.delivery.start import find_start
 from mlobs.errors import MlobsError
 from mlobs.journal.store import RunFolder
 from mlobs.sender.endings import close_if_abandoned, program_lives
@@ -109,8 +110,8 @@ def _backends(
     problems: dict[str, str],
 ) -> dict[str, Backend]:
     """The backends to deliver a run to, by key; one object for all runs that name the same."""
-    start = started(folder)
-    specs = {spec.name: spec for spec in start.backends} if start else {}
+    found = find_start(folder)
+    specs = {spec.name: spec for spec in found[1].backends} if found else {}
     backends: dict[str, Backend] = {}
     for name in only or specs:
         try:

@@ -99,7 +99,7 @@ class LaneThread:
 
     def _step(self, courier: Courier) -> Step | None:
         try:
-            return courier.step(with_complete=self._is_final)
+            return courier.step(is_final=self._is_final)
         except Exception:
             _log.exception("lane %s stumbled; it goes on in %s s", courier.backend.name, FAULT_S)
             return None
