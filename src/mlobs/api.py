@@ -51,8 +51,8 @@ def track(
 ) -> Function | Callable[[Function], Function]:
     """Decorate a train function on the default tracker, made at the first call; see `Tracker.track`."""
 
-    def start(run_name: str) -> Run:
-        return start_run(run_name, experiment=experiment)
+    def start(run_name: str, params: Mapping[str, Any]) -> Run:
+        return start_run(run_name, experiment=experiment, params=params)
 
     def decorate(inner: Function) -> Function:
         return tracked(inner, start, name=name, log_return=log_return)

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import NamedTuple, Protocol
 
-from mlobs.program import OpenRun, program
-
-_current: ContextVar[OpenRun | None] = ContextVar("mlobs_current_run", default=None)
-
-
-def enter(run: OpenRun) -> OpenRun | None:
-    """Make the run current here, and return the one that was."""
-    earlier = _current.get()
-    _current.set(run)
-    return earlier
+from mlobs.program import program
 
 
-def leave(run: OpenRun, earlier: OpenRun | None) -> None:
+class Endable(Protocol):
+    """What can be current: something that is open until it ends."""
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody has ended it yet."""
+        ...
+
+
+class _Link(NamedTuple):
+    run: Endable
+    outer: _Link | None
+
+
+_current: ContextVar[_Link | None] = ContextVar("mlobs_current_run", default=None)
+
+
+def enter(run: Endable) -> None:
+    """Make the run current here; `leave` makes the one current again that was."""
+    outer = _current.get()
+    while outer is not None and not outer.run.is_open:
+        outer = outer.outer  # it ended out of order
+    _current.set(_Link(run, outer))
+
+
+def leave(run: object) -> None:
     """Make the earlier run current again, if this one still is."""
-    if _current.get() is run:
-        _current.set(earlier)
+    link = _current.get()
+    if link is not None and link.run is run:
+        _current.set(link.outer)
 
 
-def current() -> OpenRun | None:
+def current() -> object:
     """The run that module-level calls go to here, or None.
 
     That is the run opened last in this context; in a thread started without a copied context, the
     process's one open run.
     """
-    run = _current.get()
-    if run is not None and run.is_open:
-        return run
-    still_open = [one for one in program().runs.values() if one.is_open and not one.parent_id]
-    return still_open[0] if len(still_open) == 1 else None
+    link = _current.get()
+    if link is not None and link.run.is_open:
+        return link.run
+    still_open = [one for one in program().runs.values() if one.is_open and not one.is_child]
+    return still_open[0].face if len(still_open) == 1 else None

@@ -14,6 +14,7 @@ from mlobs.run import Run, current_run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 LogReturn: TypeAlias = Literal["metrics"] | None
+Start: TypeAlias = Callable[[str, Mapping[str, Any]], Run]  # of a name and params
 _SKIPPED = ("self", "cls")
 _MAX_ITEMS = (
     1000  # of a collection that is a parameter: nobody compares longer ones, and they take 0.7 us an item
@@ -21,9 +22,13 @@ _MAX_ITEMS = (
 
 
 def tracked(
-    function: Function, start: Callable[[str], Run], *, name: str | None, log_return: LogReturn
+    function: Function,
+    start: Start,
+    *,
+    name: str | None,
+    log_return: LogReturn,
 ) -> Function:
-    """Wrap a function so that each call is a run; `start` opens it when there is no current run."""
+    """Wrap a function so that each call is a run; `start` opens it when there is no current one."""
     call = _Call(function, start, name or str(getattr(function, "__name__", "run")), log_return)
     if inspect.isasyncgenfunction(function):
         wrapper = call.async_generator()
@@ -40,7 +45,11 @@ class _Call:
     """What the four kinds of function share: the run's opening, its arguments and its result."""
 
     def __init__(
-        self, function: Callable[..., Any], start: Callable[[str], Run], name: str, log_return: LogReturn
+        self,
+        function: Callable[..., Any],
+        start: Start,
+        name: str,
+        log_return: LogReturn,
     ) -> None:
         self._function, self._start, self._name, self._log_return = function, start, name, log_return
         self._signature = inspect.signature(function)
@@ -104,10 +113,8 @@ class _Call:
         complete.apply_defaults()
         given = complete.arguments.get("run")
         outer = given if isinstance(given, Run) else current_run()
-        run = outer.child(self._name) if outer is not None else self._start(self._name)
         params = self._params(complete.arguments)
-        if params:
-            run.log_params(params)
+        run = outer.child(self._name, params=params) if outer is not None else self._start(self._name, params)
         if self._takes_run and _is_left_to_us(given):
             bound.arguments["run"] = run
         return run, bound.args, bound.kwargs
@@ -160,17 +167,17 @@ def _is_number(value: object) -> bool:
 @contextmanager
 def _current(run: Run) -> Iterator[None]:
     """Make the run current for one resumption of a generator."""
-    earlier = current.enter(run)
+    current.enter(run)
     try:
         yield
     finally:
-        current.leave(run, earlier)
+        current.leave(run)
 
 
 @contextmanager
 def _left(run: Run) -> Iterator[None]:
     """Outside of its resumptions a generator's run is not current."""
-    run.leave()
+    current.leave(run)
     yield
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
-from typing import Literal
+from typing import Any, Literal
 
+from mlobs import current
 from mlobs.backend import Backend
 from mlobs.config import Settings
 from mlobs.delivery.report import BackendReport, report
@@ -22,7 +23,7 @@ from mlobs.journal.process import this_process
 from mlobs.journal.store import RunFolder, Store, new_run_id
 from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
-from mlobs.program import Ending, OpenRun, program
+from mlobs.program import FINISHED, Ending, program
 from mlobs.sending import Sending
 from mlobs.troubles import Troubles, caller, log
 from mlobs.version import __version__
@@ -71,10 +72,17 @@ class Opened:
     folder: RunFolder | None
     writer: AnyWriter
     status: Status = "RUNNING"
+    face: Any = None
     _parent: Opened | None = None
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)
+    troubles: Troubles = field(init=False)
+    append: Callable[[Event], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.troubles = Troubles(self.plan.on_error)
+        self.append = self.writer.append
 
     @classmethod
     def open(cls, plan: Plan, experiment: str, name: str | None, parent: Opened | None = None) -> Opened:
@@ -118,6 +126,11 @@ class Opened:
         """The end is not recorded yet."""
         return self.status == "RUNNING"
 
+    @property
+    def is_child(self) -> bool:
+        """The run was opened below another."""
+        return self._parent is not None
+
     def refuse(self, event: Event) -> None:
         """Say that the run has ended.
 
@@ -129,9 +142,11 @@ class Opened:
             "open another run to log more"
         )
 
-    def register(self, run: OpenRun) -> None:
-        """See to the end of the program, and have the run delivered."""
-        program().runs[self.facts.run_id] = run
+    def register(self, face: current.Endable) -> None:
+        """Make the run current, see to the end of the program, and have the run delivered."""
+        self.face = face
+        current.enter(face)
+        program().runs[self.facts.run_id] = self
         if self.folder is None:
             return
         watch()
@@ -143,15 +158,31 @@ class Opened:
         """Open a run below this one."""
         return Opened.open(self.plan, self.facts.experiment, name, parent=self)
 
-    def end(self, ending: Ending, unrecorded: int) -> None:
-        """Record the end. Only the first end counts, and only in the process that opened the run."""
+    def end(self, ending: Ending) -> None:
+        """Record the end, at once, without waiting for anyone.
+
+        Only the first end counts, and only in the process that opened the run.
+        """
         if not self.is_open or os.getpid() != self._pid:
             return
-        self.writer.append(RunFinished(time(), *ending, unrecorded))
-        self.status = ending.status
+        with self.troubles.noted("finish", self.facts.run_id):
+            self.writer.append(RunFinished(time(), *ending, self.troubles.total()))
+            self.status = ending.status
+            self.append = self.refuse
 
-    def close(self, troubles: Troubles) -> None:
-        """Close the journal, wait for delivery within the process's budget, and say what is where."""
+    def close(self, ending: Ending = FINISHED) -> None:
+        """Record the end, if nobody has yet, and close: the journal, and the wait for delivery."""
+        with program().leaving(), self.troubles.noted("finish", self.facts.run_id):
+            self.end(ending)
+            current.leave(self.face)
+            self._close()
+
+    def mark(self) -> int:
+        """A number that grows with every recorded event."""
+        return self.writer.end()
+
+    def _close(self) -> None:
+        """Wait for delivery within the process's budget, and say what is where."""
         if self._is_closed or os.getpid() != self._pid:
             return
         self._is_closed = True
@@ -161,7 +192,7 @@ class Opened:
         if self.folder is None:
             return
         names = tuple(backend.name for backend in self.plan.backends)
-        awaited = [Awaited(self.folder, names, {self.writer.id: end}, troubles.total()), *self.awaited]
+        awaited = [Awaited(self.folder, names, {self.writer.id: end}, self.troubles.total()), *self.awaited]
         if self._parent is not None:
             self._parent.awaited += awaited  # the outermost run waits for all below it
             return

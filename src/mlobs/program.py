@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mlobs.events import Status
 from mlobs.finishing import Budget
@@ -27,9 +27,14 @@ FINISHED = Ending("FINISHED")
 
 
 class OpenRun(Protocol):
-    """What the program does to its runs when it ends."""
+    """What the program does to its runs when it ends. `face` is what its users hold of the run."""
 
-    parent_id: str | None
+    face: Any
+
+    @property
+    def is_child(self) -> bool:
+        """The run was opened below another."""
+        ...
 
     @property
     def is_open(self) -> bool:

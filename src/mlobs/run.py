@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path, PurePath
 from time import time
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from mlobs import current, payloads
 from mlobs.delivery.report import BackendReport
 from mlobs.errors import UsageError
-from mlobs.events import Event, Meta, Metrics, Status, Tags
+from mlobs.events import Meta, Metrics, Status, Tags
 from mlobs.exits import ending
 from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
-from mlobs.program import FINISHED, Ending, program
-from mlobs.troubles import Troubles, caller, log, names_in
+from mlobs.program import Ending
+from mlobs.troubles import caller, log, names_in
 from mlobs.values import flatten, meta_of, name_of, optional_step, plain, repr_of, scalar, step_number
 
 if TYPE_CHECKING:
@@ -38,17 +38,18 @@ class Run:
     `id` is unique and sortable by start; `name` and `experiment` are for people.
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(
+        self, opened: Opened, params: object = None, tags: Mapping[str, object] | None = None
+    ) -> None:
         self._opened = opened
         self.id, self.name, self.experiment = opened.facts.run_id, opened.facts.name, opened.facts.experiment
         self.parent_id = opened.facts.parent_run_id
-        self._append: Callable[[Event], None] = opened.writer.append
-        self._troubles = Troubles(opened.plan.on_error)
+        self._troubles = opened.troubles
         self._ledger = Ledger(opened.plan.on_conflict)
         self._steps: defaultdict[str, count[int]] = defaultdict(count)
         self._last_step = 0
-        self._earlier = current.enter(self)
         opened.register(self)
+        self._record_start(params, tags)
 
     @property
     def is_open(self) -> bool:
@@ -80,7 +81,7 @@ class Run:
                 step = step_number(step)
             if meta is not None:
                 meta = meta_of(meta)
-            self._append(Metrics(time(), step, {key: value}, meta))
+            self._opened.append(Metrics(time(), step, {key: value}, meta))
             self._last_step = step
         except Exception as error:
             self._troubles.report("log_metric", key, error)
@@ -104,7 +105,7 @@ class Run:
                 return
             if type(step) is not int:
                 step = step_number(step)
-            self._append(Metrics(time(), step, values, meta))
+            self._opened.append(Metrics(time(), step, values, meta))
             self._last_step = step
         except Exception as error:
             self._troubles.report("log_metrics", names_in(metrics), error)
@@ -125,7 +126,7 @@ class Run:
     def set_tag(self, key: str, value: object) -> None:
         """Set a tag; a later value replaces an earlier one."""
         with self._troubles.noted("set_tag", key):
-            self._append(Tags(time(), {name_of(key): str(plain(value))}))
+            self._opened.append(Tags(time(), {name_of(key): str(plain(value))}))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set several tags; values become text."""
@@ -135,12 +136,12 @@ class Run:
                 with self._troubles.noted("set_tags", key):
                     values[name_of(key)] = str(plain(value))
             if values:
-                self._append(Tags(time(), values))
+                self._opened.append(Tags(time(), values))
 
     def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
         """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
         with self._troubles.noted("log_text", name):
-            self._append(
+            self._opened.append(
                 payloads.artifact_of_text(self._opened.writer, name, text, optional_step(step), meta_of(meta))
             )
 
@@ -149,7 +150,7 @@ class Run:
     ) -> None:
         """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
         with self._troubles.noted("log_dict", name):
-            self._append(
+            self._opened.append(
                 payloads.artifact_of_dict(
                     self._opened.writer, name, value, optional_step(step), meta_of(meta)
                 )
@@ -186,23 +187,7 @@ class Run:
         self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None
     ) -> Run:
         """Open a run below this one, such as a fold or a trial; it is itself a context manager."""
-        run = Run(self._opened.child(name))
-        run.begin(params, tags)
-        return run
-
-    def begin(self, params: object, tags: Mapping[str, object] | None) -> None:
-        """Record what a run starts with."""
-        if params is not None:
-            self.log_params(params)
-        if tags:
-            self.set_tags(tags)
-
-    def end(self, ending: Ending) -> None:
-        """Record the end at once, without waiting for anyone. Only the first end counts."""
-        with self._troubles.noted("finish", self.id):
-            self._opened.end(ending, self._troubles.total())
-        if not self.is_open:
-            self._append = self._opened.refuse
+        return Run(self._opened.child(name), params, tags)
 
     def finish(self, status: Status = "FINISHED", reason: str = "", *, traceback: str | None = None) -> None:
         """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
@@ -213,19 +198,8 @@ class Run:
         if status not in _ENDS:
             problem = f"status is {status!r}; expected {', '.join(_ENDS)}"
             self._troubles.report("finish", status, UsageError(problem))
-            status, reason = "FINISHED", str(reason) or problem
-        self.close(Ending(status, str(reason), traceback))
-
-    def close(self, ending: Ending = FINISHED) -> None:
-        """Record the end, if nobody has yet, and wait for delivery; see `finish`."""
-        with program().leaving(), self._troubles.noted("finish", self.id):
-            self.end(ending)
-            self.leave()
-            self._opened.close(self._troubles)
-
-    def leave(self) -> None:
-        """Stop being the current run here; the one before is it again."""
-        current.leave(self, self._earlier)
+            status, reason = "FINISHED", reason or problem
+        self._opened.close(Ending(status, reason, traceback))
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has, and has not, by its name; reads the delivery state from the disk."""
@@ -239,10 +213,6 @@ class Run:
         """
         return self._opened.backend_ref(backend)
 
-    def mark(self) -> int:
-        """A number that grows with every recorded event."""
-        return self._opened.writer.end()
-
     def log_final(self, metrics: Mapping[str, float]) -> None:
         """Record metrics of the whole run, at the last step that was logged."""
         self.log_metrics(metrics, step=self._last_step)
@@ -253,10 +223,20 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(ending(error))
+        self._opened.close(ending(error))
 
     def __repr__(self) -> str:
         return f"<mlobs.Run {self.id} {self.experiment}/{self.name} {self.status}>"
+
+    def _record_start(self, params: object, tags: Mapping[str, object] | None) -> None:
+        try:
+            if params is not None:
+                self.log_params(params)
+            if tags:
+                self.set_tags(tags)
+        except BaseException as error:  # nobody has the run yet who could end it
+            self._opened.close(ending(error))
+            raise
 
     def _recordable(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return all values but those that cannot be recorded, which are reported one by one."""
@@ -271,7 +251,7 @@ class Run:
     def _keep_files(self, files: Iterable[tuple[Path, str]], step: int | None, meta: Meta | None) -> None:
         for path, name in files:
             with self._troubles.noted("log_artifact", str(path)):
-                self._append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
+                self._opened.append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
 
     def _append_counted(self, values: Mapping[str, float], meta: Meta | None) -> None:
         """Record values without a step: each name has a count of its own, so one event per count."""
@@ -280,12 +260,12 @@ class Run:
             by_step[next(self._steps[name])][name] = value
         now = time()
         for step, group in by_step.items():
-            self._append(Metrics(now, step, group, meta))
+            self._opened.append(Metrics(now, step, group, meta))
 
     def _enter_params(self, params: Mapping[str, object]) -> None:
         events, warning = self._ledger.enter(params)
         for event in events:
-            self._append(event)
+            self._opened.append(event)
         if warning:
             log.warning("%s: %s", caller(), warning)
 

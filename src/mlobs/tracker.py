@@ -80,9 +80,7 @@ class Tracker:
 
         Inside an open run it is an independent run; `Run.child` nests.
         """
-        run = Run(Opened.open(self._plan, experiment or self.experiment, name))
-        run.begin(params, tags)
-        return run
+        return Run(Opened.open(self._plan, experiment or self.experiment, name), params, tags)
 
     @overload
     def track(self, function: Function) -> Function: ...
@@ -102,8 +100,11 @@ class Tracker:
         receives the Run. Plain, async and generator functions return what they returned before.
         """
 
+        def start(run_name: str, params: Mapping[str, Any]) -> Run:
+            return self.start_run(run_name, params=params)
+
         def decorate(inner: Function) -> Function:
-            return tracked(inner, self.start_run, name=name, log_return=log_return)
+            return tracked(inner, start, name=name, log_return=log_return)
 
         return decorate if function is None else decorate(function)
 

@@ -15,8 +15,8 @@ LAYERS = [
     "mlobs.tracker",
     "mlobs.decorator",
     "mlobs.run",
-    "mlobs.current",
     "mlobs.opened",
+    "mlobs.current",
     "mlobs.exits",
     "mlobs.program",
     "mlobs.sending",  # above the sender, whose host it imports for delivery="thread"

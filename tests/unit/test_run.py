@@ -273,3 +273,24 @@ def test_a_backend_whose_parameters_cannot_travel_is_refused_at_construction(tmp
     with pytest.raises(UsageError, match="delivery='thread'"):
         mlobs.Tracker("unit", backends=[MemoryBackend()], store=tmp_path / "store")
     assert not list(Store(tmp_path / "store").runs())
+
+
+def test_a_run_that_cannot_begin_has_failed_and_is_not_current(tmp_path):
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", on_error="raise")
+
+    with pytest.raises(UsageError, match="params is int 5"):
+        tracker.start_run(params=5)
+    with tracker.start_run() as outer:
+        with pytest.raises(UsageError, match="params is int 5"):
+            outer.child(params=5)
+        assert mlobs.current_run() is outer
+
+    assert mlobs.current_run() is None
+    statuses = mlobs.runs(store=tmp_path / "store")["status"].tolist()
+    assert sorted(statuses) == ["FAILED", "FAILED", "FINISHED"]
+
+
+def test_what_a_run_is_for_its_users_is_its_public_face(run):
+    public = {name for name in dir(run) if not name.startswith("_")}
+
+    assert not public & {"append", "begin", "close", "end", "leave", "mark"}
