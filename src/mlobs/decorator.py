@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from mlobs import current
+from mlobs.errors import UsageError
 from mlobs.run import Run, current_run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,6 +30,8 @@ def tracked(
     log_return: LogReturn,
 ) -> Function:
     """Wrap a function so that each call is a run; `start` opens it when there is no current one."""
+    if not callable(function):
+        raise UsageError(f"track got {function!r}; expected a function - type: @track(name=...)")
     call = _Call(function, start, name or str(getattr(function, "__name__", "run")), log_return)
     if inspect.isasyncgenfunction(function):
         wrapper = call.async_generator()

@@ -25,7 +25,7 @@ def scalar(name: object, value: object) -> float:
     Raises:
         UsageError: it is no scalar; the message says what to log instead.
     """
-    if isinstance(value, float | int):
+    if isinstance(value, float):
         return float(value)
     item = getattr(value, "item", None)
     if callable(item):
@@ -42,6 +42,11 @@ def scalar(name: object, value: object) -> float:
         )
     try:
         return float(value)  # type: ignore[arg-type]
+    except OverflowError as error:
+        raise UsageError(
+            f"metric {name!r} is {_short(value)}, beyond the largest float (1.8e308); "
+            "log its logarithm, or use log_param"
+        ) from error
     except (TypeError, ValueError) as error:
         raise UsageError(f"metric {name!r} is {_short(value)}; expected a number") from error
 
@@ -108,7 +113,7 @@ def meta_of(meta: object) -> dict[str, Any] | None:
         return None
     if not isinstance(meta, Mapping):
         raise UsageError(f"meta is {_short(meta)}; expected a mapping, such as {{'fold': 3}}")
-    return {_text(key): plain(value) for key, value in meta.items()}
+    return {text_of(key): plain(value) for key, value in meta.items()}
 
 
 def plain(value: object, above: tuple[int, ...] = ()) -> Any:
@@ -123,7 +128,7 @@ def plain(value: object, above: tuple[int, ...] = ()) -> Any:
     if isinstance(value, str):
         return unicode_of(value)
     if isinstance(value, int):
-        return int(value) if _MIN_INT <= value <= _MAX_INT else str(value)
+        return int(value) if _MIN_INT <= value <= _MAX_INT else repr_of(int(value))
     if isinstance(value, float):
         return float(value)
     if len(above) > _MAX_DEPTH or id(value) in above:
@@ -139,6 +144,16 @@ def unicode_of(text: str) -> str:
     if text.isascii():
         return str.__str__(text)  # of an enum that is a str too, its value
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_of(value: object) -> str:
+    """The value as text: of an enum its value, of what fails to say, its repr."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    try:
+        return unicode_of(str(value))
+    except Exception:
+        return unicode_of(repr_of(value))  # which says what failed
 
 
 def repr_of(value: object) -> str:
@@ -162,7 +177,7 @@ def _flatten_into(
     flat: dict[str, Any], fields: Mapping[Any, Any], prefix: str, above: tuple[int, ...]
 ) -> None:
     for key, value in fields.items():
-        name = f"{prefix}{_text(key)}"
+        name = f"{prefix}{text_of(key)}"
         nested = _fields(value) if len(above) < _MAX_DEPTH and id(value) not in above else None
         if nested:
             _flatten_into(flat, nested, f"{name}.", (*above, id(value)))
@@ -203,7 +218,7 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
 def _plain_collection(value: object, above: tuple[int, ...]) -> Any:
     fields = _fields(value)
     if fields is not None:
-        return {_text(key): plain(one, above) for key, one in fields.items()}
+        return {text_of(key): plain(one, above) for key, one in fields.items()}
     if isinstance(value, list | tuple | set | frozenset | range):
         ordered: Iterable[object] = (
             sorted(value, key=repr_of) if isinstance(value, set | frozenset) else value
@@ -229,16 +244,6 @@ def _plain_array(value: Any, shape: tuple[int, ...], above: tuple[int, ...]) -> 
     if hasattr(value, "tolist") and math.prod(shape) <= _MAX_ARRAY_ITEMS:
         return plain(value.tolist(), above)
     return f"{_type_name(value)}{list(shape)}"
-
-
-def _text(key: object) -> str:
-    """A mapping's key as text."""
-    if isinstance(key, enum.Enum):
-        key = key.value
-    try:
-        return unicode_of(str(key))
-    except Exception:
-        return repr_of(key)  # which says what failed
 
 
 def _short(value: object) -> str:

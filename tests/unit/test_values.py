@@ -268,3 +268,11 @@ def test_the_callers_mapping_beside_an_event_is_plain():
 )
 def test_equal_after_normalisation(one, other, same):
     assert is_same_param(one, other) is same
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**5000)], ids=["400 digits", "5000 digits"])
+def test_a_number_beyond_the_floats_is_refused_with_the_remedy(number):
+    with pytest.raises(UsageError, match=r"beyond the largest float.*log_param"):
+        scalar("loss", number)
+
+    assert isinstance(plain(number), str)
