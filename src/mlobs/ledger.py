@@ -20,8 +20,10 @@ class Ledger:
         self._on_conflict: OnConflict = on_conflict
         self._known: dict[str, Any] = {}
 
-    def enter(self, values: Mapping[str, Any]) -> tuple[list[Params], str]:
+    def weigh(self, values: Mapping[str, Any]) -> tuple[list[Params], str]:
         """The events to record for these flat, plain values, and a warning, empty if all is well.
+
+        Nothing is known by that: `enter` what was recorded.
 
         Raises:
             UsageError: a value contradicts an earlier one, and `on_conflict` is "raise".
@@ -44,8 +46,12 @@ class Ledger:
             warning = self._contradiction(
                 changed, f"the {counts} counts (on_conflict={policy!r}); both are recorded"
             )
-        self._known.update(fresh if policy == "keep_first" else {**fresh, **changed})
         return events, warning
+
+    def enter(self, event: Params) -> None:
+        """Know what was recorded."""
+        if event.conflict != "keep_first":
+            self._known.update(event.values)
 
     def _contradiction(self, changed: Mapping[str, Any], verdict: str) -> str:
         name, value = next(iter(changed.items()))

@@ -26,6 +26,7 @@ from mlobs.ledger import OnConflict
 from mlobs.program import FINISHED, Ending, program
 from mlobs.sending import Sending
 from mlobs.troubles import Troubles, caller, log
+from mlobs.values import text_of
 from mlobs.version import __version__
 
 
@@ -85,7 +86,7 @@ class Opened:
         self.append = self.writer.append
 
     @classmethod
-    def open(cls, plan: Plan, experiment: str, name: str | None, parent: Opened | None = None) -> Opened:
+    def open(cls, plan: Plan, experiment: object, name: object, parent: Opened | None = None) -> Opened:
         """Open a run: its folder and its journal with its start, on the disk when this returns.
 
         A store that has become unwritable costs the record, not the training: the run is open and
@@ -99,14 +100,14 @@ class Opened:
         facts = RunStarted(
             at=at,
             run_id=run_id,
-            experiment=experiment,
-            name=name or f"run-{run_id.rpartition('-')[2]}",
+            experiment=text_of(experiment),
+            name=("" if name is None else text_of(name)) or f"run-{run_id.rpartition('-')[2]}",
             process=this_process(),
             parent_run_id=parent.facts.run_id if parent else None,
             backends=plan.public_specs,
             mlobs_version=__version__,
             python_version=platform.python_version(),
-            argv=tuple(sys.argv[:1]),  # the rest may hold secrets; the snapshot redacts it first
+            argv=_program_name(),
         )
         if plan.store is None:
             return cls(facts, plan, None, NullWriter(), _parent=parent)
@@ -154,7 +155,7 @@ class Opened:
         if sending is not None:
             sending.open(self.folder, self.plan.backends)
 
-    def child(self, name: str | None) -> Opened:
+    def child(self, name: object) -> Opened:
         """Open a run below this one."""
         return Opened.open(self.plan, self.facts.experiment, name, parent=self)
 
@@ -166,16 +167,29 @@ class Opened:
         if not self.is_open or os.getpid() != self._pid:
             return
         with self.troubles.noted("finish", self.facts.run_id):
-            self.writer.append(RunFinished(time(), *ending, self.troubles.total()))
-            self.status = ending.status
-            self.append = self.refuse
+            try:
+                self.writer.append(_finished(ending, self.troubles.total()))
+            except Exception as error:
+                self._seal(ending)
+                raise StoreError(
+                    getattr(error, "errno", None) or 0,
+                    f"the end is not in the store, where the run will read as CRASHED: {error}",
+                ) from error
+            self._seal(ending)
+
+    def _seal(self, ending: Ending) -> None:
+        """Take nothing more, whether or not the end could be recorded."""
+        self.status = ending.status
+        self.append = self.refuse
 
     def close(self, ending: Ending = FINISHED) -> None:
         """Record the end, if nobody has yet, and close: the journal, and the wait for delivery."""
         with program().leaving(), self.troubles.noted("finish", self.facts.run_id):
-            self.end(ending)
-            current.leave(self.face)
-            self._close()
+            try:
+                self.end(ending)
+            finally:  # with on_error="raise" an end that is not recorded raises
+                current.leave(self.face)
+                self._close()
 
     def mark(self) -> int:
         """A number that grows with every recorded event."""
@@ -229,3 +243,14 @@ class Opened:
             return None
         state = States(self.folder.delivery).refresh().of(backend)
         return None if state.ref is None else BackendRef(state.vendor_id or state.ref, state.url)
+
+
+def _program_name() -> tuple[str, ...]:
+    """What was called, without its arguments: they may hold secrets; the snapshot redacts them first."""
+    return tuple(text_of(one) for one in getattr(sys, "argv", ())[:1])
+
+
+def _finished(ending: Ending, unrecorded: int) -> RunFinished:
+    """The event of an ending whose words came from anywhere, such as an exception about a file's name."""
+    trace = None if ending.traceback is None else text_of(ending.traceback)
+    return RunFinished(time(), ending.status, text_of(ending.reason), trace, ending.exit_code, unrecorded)

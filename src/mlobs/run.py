@@ -261,11 +261,13 @@ class Run:
         now = time()
         for step, group in by_step.items():
             self._opened.append(Metrics(now, step, group, meta))
+        self._last_step = max(by_step, default=self._last_step)
 
     def _enter_params(self, params: Mapping[str, object]) -> None:
-        events, warning = self._ledger.enter(params)
+        events, warning = self._ledger.weigh(params)
         for event in events:
             self._opened.append(event)
+            self._ledger.enter(event)
         if warning:
             log.warning("%s: %s", caller(), warning)
 

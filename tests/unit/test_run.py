@@ -13,6 +13,7 @@ from mlobs.errors import UsageError
 from mlobs.events import Metrics, RunFinished
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import Store
+from mlobs.program import program
 from mlobs.testing import MemoryBackend
 
 
@@ -294,3 +295,73 @@ def test_what_a_run_is_for_its_users_is_its_public_face(run):
     public = {name for name in dir(run) if not name.startswith("_")}
 
     assert not public & {"append", "begin", "close", "end", "leave", "mark"}
+
+
+ODD_NAMES = {3: "3", "caf\udce9": r"caf\udce9", np.int64(7): "7", math.nan: "nan"}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_a_run_of_any_name_reaches_its_backends(tmp_path, name, monkeypatch):
+    backend = MemoryBackend()
+    monkeypatch.setattr(sys, "argv", ["train\udce9.py"])
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", backends=[backend], delivery="thread")
+
+    with tracker.start_run(name, experiment=name) as run, run.child(name) as child:
+        child.log_metric("loss", 0.5)
+
+    for one in (run, child):
+        assert one.delivery()["memory"].is_settled
+        assert (record(one).name, record(one).experiment) == (ODD_NAMES[name], ODD_NAMES[name])
+        assert record(one).start.argv == (r"train\udce9.py",)
+
+
+def test_an_end_in_any_words_is_the_end(tracker):
+    with pytest.raises(OSError, match="no such"), tracker.start_run() as failed:
+        raise OSError("no such file: caf\udce9")
+    finished = tracker.start_run()
+    finished.finish("FAILED", 7, traceback=["line", "line"])
+    with pytest.raises(SystemExit), tracker.start_run() as left:
+        raise SystemExit(10**30)
+
+    assert (record(failed).status, record(failed).reason) == ("FAILED", r"OSError: no such file: caf\udce9")
+    assert (record(finished).reason, record(finished).end.traceback) == ("7", "['line', 'line']")
+    assert record(left).end.exit_code == -1
+    assert record(failed).unknown == record(finished).unknown == ()
+
+
+@pytest.fixture
+def small_disk():
+    """A function that makes no file grow beyond a size, as a full disk does; None ends that."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_param_that_found_no_room_is_not_known(run, small_disk, caplog):
+    text = "x" * 3_000_000
+    small_disk(2_000_000)
+    run.log_param("text", text)
+    assert "log_param('text') was not recorded" in caplog.text
+    small_disk(None)
+    run.log_param("text", text)
+
+    assert record(run).params == {"text": text}
+
+
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_an_end_that_found_no_room_is_said_and_the_run_is_over(tmp_path, small_disk, caplog, on_error):
+    run = mlobs.Tracker("unit", store=tmp_path / "store", on_error=on_error).start_run()
+    small_disk(2_000_000)
+    said = ""
+    try:
+        run.finish("FAILED", traceback="x" * 3_000_000)
+    except mlobs.StoreError as error:
+        said = str(error)
+    small_disk(None)
+
+    assert bool(said) is (on_error == "raise")
+    assert "the end is not in the store, where the run will read as CRASHED" in said + caplog.text
+    assert (run.status, run.is_open) == ("FAILED", False)
+    assert mlobs.current_run() is None
+    assert run.id not in program().runs

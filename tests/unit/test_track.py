@@ -89,6 +89,18 @@ def test_a_result_that_is_no_mapping_of_numbers_is_only_returned(tracker, record
     assert caplog.messages == []
 
 
+def test_final_metrics_stand_at_the_last_step_also_where_steps_are_counted(tracker):
+    @tracker.track
+    def train(run):
+        for _ in range(5):
+            run.log_metrics({"loss": 0.5, "accuracy": 0.5})
+        return {"final": 1.0}
+
+    train()
+
+    assert mlobs.metrics(store=tracker.settings.store, keys="final")["step"].tolist() == [4]
+
+
 def test_the_result_may_be_left_alone_and_the_run_named(tracker, records):
     @tracker.track(name="baseline", log_return=None)
     def train():
@@ -368,3 +380,9 @@ def test_a_wrong_setting_is_refused_before_training_starts(monkeypatch):
     with pytest.raises(UsageError, match="MLOBS_MODE"):
         mlobs.track(lambda: ran.append(1))()
     assert not ran
+
+
+def test_a_name_in_the_place_of_the_function_is_refused_with_what_to_type(tracker):
+    for track in (tracker.track, mlobs.track):
+        with pytest.raises(UsageError, match=r"got 'baseline'.*name="):
+            track("baseline")
