@@ -17,19 +17,33 @@ LOOK_S = 0.02  # the delivery state is a small file: looking costs ~50 us
 
 
 class Budget:
-    """Seconds that one process may spend on waiting for delivery, in all."""
+    """Seconds that one process may spend on waiting for delivery, in all.
 
-    def __init__(self, total_s: float) -> None:
-        self.left_s = total_s
+    Each tracker says how many; what any of its runs spent counts for all.
+    """
+
+    def __init__(self) -> None:
+        self._most_s = self._spent_s = 0.0
+        self._is_over = False
+
+    def left_s(self, total_s: float | None = None) -> float:
+        """What is left of a tracker's total; of None, of the largest that a wait had."""
+        left_s = (self._most_s if total_s is None else total_s) - self._spent_s
+        return 0.0 if self._is_over else max(0.0, left_s)
+
+    def end(self) -> None:
+        """Let nobody wait any more."""
+        self._is_over = True
 
     @contextlib.contextmanager
-    def spending(self) -> Iterator[float]:
-        """Give what is left, as a moment of the monotonic clock, and charge the time spent."""
+    def spending(self, total_s: float) -> Iterator[float]:
+        """Give what is left of a tracker's total, as a moment of the monotonic clock, and charge the time."""
+        self._most_s = max(self._most_s, total_s)
         started = time.monotonic()
         try:
-            yield started + self.left_s
+            yield started + self.left_s(total_s)
         finally:
-            self.left_s = max(0.0, self.left_s - (time.monotonic() - started))
+            self._spent_s += time.monotonic() - started
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,11 @@ def wait_for_delivery(awaited: Sequence[Awaited], deadline: float, is_sending: C
             time.sleep(LOOK_S)
 
 
-def say(title: str, awaited: Sequence[Awaited]) -> None:
-    """Say what each backend has: as a warning if something is missing, else only on a terminal."""
+def say(title: str, awaited: Sequence[Awaited], outlook: str) -> None:
+    """Say what each backend has: as a warning if something is missing, else only on a terminal.
+
+    `outlook` says what becomes of what is left; the command that sends it is added.
+    """
     reports = _sums([one for each in awaited for one in report(each.folder, each.backends).values()])
     unrecorded = sum(one.unrecorded for one in awaited)
     run = awaited[0].folder
@@ -79,7 +96,7 @@ def say(title: str, awaited: Sequence[Awaited]) -> None:
         parts.append(f"{calls} not recorded, see the warnings above")
     line = " · ".join(parts)
     if any(not one.is_settled for one in reports):
-        line += f"\n  the rest waits in the store - type: mlobs sync --store {run.store}"
+        line += f"\n  {outlook} - type: mlobs sync --store {run.store}"
     if unrecorded or any(one.pending or one.rejected for one in reports):
         log.warning("%s", line)
     elif _is_terminal():

@@ -24,7 +24,7 @@ from mlobs.journal.store import RunFolder, Store, new_run_id
 from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
 from mlobs.program import FINISHED, Ending, program
-from mlobs.sending import Sending
+from mlobs.sending import WAITS, Sending
 from mlobs.troubles import Troubles, caller, log
 from mlobs.values import text_of
 from mlobs.version import __version__
@@ -214,15 +214,15 @@ class Opened:
         if sending is not None:
             sending.flush()
             try:
-                with program().budget_of(self.plan.settings.finish_timeout_s).spending() as deadline:
+                with program().budget.spending(self.plan.settings.finish_timeout_s) as deadline:
                     wait_for_delivery(awaited, deadline, sending.revive)
             finally:  # Ctrl-C ends the wait, and still learns what is left
-                self._say(awaited)
+                self._say(awaited, sending.outlook())
         elif any(one.unrecorded for one in awaited):
-            self._say(awaited)
+            self._say(awaited, WAITS)
 
-    def _say(self, awaited: Sequence[Awaited]) -> None:
-        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited)
+    def _say(self, awaited: Sequence[Awaited], outlook: str) -> None:
+        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited, outlook)
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has of the run, by its name."""

@@ -66,7 +66,7 @@ class Program:
         self.signal: str | None = None
         self.exit_note: tuple[Ending, dict[str, int]] = FINISHED, {}
         self.runs: dict[str, OpenRun] = {}
-        self.budget: Budget | None = None
+        self.budget = Budget()
         self._senders: dict[str, Sending] = {}
         self._lock = threading.RLock()
 
@@ -76,13 +76,8 @@ class Program:
             if delivery not in self._senders:
                 is_process = delivery == "process"
                 self._senders[delivery] = SenderProcess(store, linger_s) if is_process else SenderThread()
+            self._senders[delivery].allow(linger_s)
             return self._senders[delivery]
-
-    def budget_of(self, finish_timeout_s: float) -> Budget:
-        """The budget of this process; the first tracker's setting holds."""
-        if self.budget is None:
-            self.budget = Budget(finish_timeout_s)
-        return self.budget
 
     @contextlib.contextmanager
     def leaving(self) -> Iterator[None]:
@@ -90,7 +85,7 @@ class Program:
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            self.budget = Budget(0.0)
+            self.budget.end()
             raise
 
     def note_exit(self, ending: Ending) -> None:
@@ -110,7 +105,7 @@ class Program:
         for run_id, run in reversed(list(self.runs.items())):  # who waits for its children comes after them
             run.close(noted if marks.get(run_id) == run.mark() else FINISHED)
         for sending in self._senders.values():
-            sending.close(self.budget.left_s if self.budget else 0.0)
+            sending.close(self.budget.left_s())
 
 
 _program = Program()

@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ _SENDER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "PYTHONWARNINGS": "ignore",  # a trainer's "error" is meant for its own code; MLflow fails under it
 }
+WAITS = "the rest waits in the store"
 _BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
     "import sys; sys.path[:] = [*sys.path[sys.path[:1] == ['']:], sys.argv[1]]; "
     "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
@@ -31,7 +32,11 @@ _BOOTSTRAP = (  # not `-m`: that would put the working directory before the stan
 
 
 class Sending(Protocol):
-    """What a run needs of delivery. No method waits for a backend."""
+    """What a run needs of delivery. No method waits for a backend.
+
+    No method raises for what delivery lacks, such as another thread: the runs are recorded all the
+    same, and that is said once.
+    """
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Deliver this run to these backends from now on."""
@@ -43,6 +48,14 @@ class Sending(Protocol):
 
     def revive(self) -> bool:
         """Somebody still waits: start it again if it died; tell whether anything will be sent."""
+        ...
+
+    def allow(self, linger_s: float) -> None:
+        """It may go on so long after this program; the largest word counts."""
+        ...
+
+    def outlook(self) -> str:
+        """What will become of what is not delivered yet: a sentence that ends before the command to type."""
         ...
 
     def close(self, wait_s: float) -> None:
@@ -64,15 +77,17 @@ class SenderProcess:
     def __init__(self, store: Store, linger_s: float) -> None:
         self._store, self._linger_s = store, linger_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts, self._is_warned = 0, False
+        self._sender_id, self._starts = "", 0
+        self._setbacks = _Setbacks("the sender cannot be started")
         self._backlog = b""
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Tell the sender of this run; the first starts it."""
-        order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
-        with self._lock:
+        with self._lock, self._setbacks.said():
+            order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
+            to_line(order)  # raises for a path of no characters, which would cost the other runs too
             self._opened.append(order)
             if not self.is_alive():
                 self._start()  # tells it of this run too
@@ -81,16 +96,33 @@ class SenderProcess:
 
     def flush(self) -> None:
         """Tell the sender that somebody waits; start another if it died."""
-        with self._lock:
+        with self._lock, self._setbacks.said():
             if not self.is_alive():
                 self._start()
             self._tell(Flush())
 
     def revive(self) -> bool:
-        """Start another sender if it died, so long as there is hope in that."""
-        if not self.is_alive():
-            self.flush()
+        """Start another sender if it died, so long as there is hope; tell it what it had no room for."""
+        with self._lock, self._setbacks.said():
+            if not self.is_alive():
+                self.flush()
+            else:
+                self._push()
         return self.is_alive()
+
+    def allow(self, linger_s: float) -> None:
+        """Let the sender linger so long, if that is longer than it may already."""
+        with self._lock, self._setbacks.said():
+            if linger_s > self._linger_s:
+                self._linger_s = linger_s
+                if self.is_alive():
+                    self._tell(self._hello())
+
+    def outlook(self) -> str:
+        """Say how long the sender goes on."""
+        if not self.is_alive():
+            return WAITS
+        return f"the sender goes on for up to {self._linger_s:g} s after this program; for what is left then"
 
     def is_alive(self) -> bool:
         """Tell whether the sender's process runs."""
@@ -98,6 +130,7 @@ class SenderProcess:
 
     def close(self, wait_s: float) -> None:  # noqa: ARG002 - it needs no time of this process
         """Let it go on by itself: it notices the end of this process."""
+        self._push()
         if self._process is not None and self.is_alive():
             self._process.returncode = 0  # or `Popen` warns that somebody forgot to wait for it
 
@@ -113,19 +146,14 @@ class SenderProcess:
         if self._starts >= MAX_STARTS:
             return
         self._starts += 1
-        sender_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            self._process = self._spawn(sender_id)
-        except OSError as error:
-            if not self._is_warned:
-                log.warning("the sender cannot be started (%s); `mlobs sync` delivers later", error)
-            self._is_warned = True
-            return
+        self._sender_id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._process = self._spawn(self._sender_id)
         _step_back(self._process.pid)
         assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
+        if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on
+            os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
         self._backlog = b""
-        self._tell(Hello(this_process(), sender_id, self._linger_s, _import_path()))
+        self._tell(self._hello())
         for order in self._opened:
             self._tell(order)
 
@@ -144,14 +172,23 @@ class SenderProcess:
 
     def _tell(self, order: Order) -> None:
         """Write an order, or keep it for the next time if the pipe is full."""
-        self._backlog += to_line(order)
-        if self._process is None or self._process.stdin is None:
-            return
-        try:
-            written = os.write(self._process.stdin.fileno(), self._backlog)
-        except (BlockingIOError, BrokenPipeError):
-            return  # full: next time; broken: the sender died, and `flush` or `open` starts another
-        self._backlog = self._backlog[written:]
+        with self._lock:
+            self._backlog += to_line(order)
+            self._push()
+
+    def _push(self) -> None:
+        """Write as much as the pipe takes of what the sender was not told yet."""
+        with self._lock:
+            if not self._backlog or self._process is None or self._process.stdin is None:
+                return
+            try:
+                written = os.write(self._process.stdin.fileno(), self._backlog)
+            except (BlockingIOError, BrokenPipeError):
+                return  # full: next time; broken: the sender died, and `flush` or `open` starts another
+            self._backlog = self._backlog[written:]
+
+    def _hello(self) -> Hello:
+        return Hello(this_process(), self._sender_id, self._linger_s, _import_path())
 
 
 class SenderThread:
@@ -161,22 +198,33 @@ class SenderThread:
         from mlobs.sender.host import Host
 
         self._host = Host(f"{os.getpid()}-{secrets.token_hex(4)}")
+        self._setbacks = _Setbacks("the threads of delivery cannot be started")
+        self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Start the lanes of these very objects, if need be, and give them the run."""
         with self._lock:
-            self._host.open(folder, {str(id(backend)): backend for backend in backends})
+            self._unopened.append((folder, {str(id(backend)): backend for backend in backends}))
+            self._open_all()
 
     def flush(self) -> None:
         """Make the lanes send at once."""
-        with self._lock:
+        with self._lock, self._setbacks.said():
+            self._open_all()
             self._host.claim_waiting()
             self._host.flush()
 
     def revive(self) -> bool:
-        """The lanes live as long as this process."""
-        return True
+        """The lanes live as long as this process, if they could be started."""
+        return not self._unopened
+
+    def allow(self, linger_s: float) -> None:
+        """Threads do not outlive this process."""
+
+    def outlook(self) -> str:
+        """Say that the threads end with this program, which holds the runs until then."""
+        return f"{WAITS}; when this program has ended"
 
     def close(self, wait_s: float) -> None:
         """Stop the lanes; what is left waits in the store."""
@@ -186,6 +234,31 @@ class SenderThread:
     def forget(self) -> None:
         """After a fork, in the child: threads are not inherited, and the claims are the parent's."""
         self._host.forget()
+
+    def _open_all(self) -> None:
+        """Give the lanes the runs that they have not; a setback leaves them for the next time."""
+        with self._setbacks.said():
+            while self._unopened:
+                self._host.open(*self._unopened[0])
+                del self._unopened[0]
+
+
+class _Setbacks:
+    """What goes wrong where delivery is set up; it is said once, and costs no run its record."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem, self._is_said = problem, False
+
+    @contextlib.contextmanager
+    def said(self) -> Iterator[None]:
+        """Say what goes wrong inside, and go on behind it."""
+        try:
+            yield
+        except Exception as error:
+            if not self._is_said:
+                reason = f"{self._problem} ({type(error).__name__}: {error})"
+                log.warning("%s; runs are recorded, and `mlobs sync` delivers them", reason)
+            self._is_said = True
 
 
 def _step_back(pid: int) -> None:
