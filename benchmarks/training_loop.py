@@ -14,7 +14,7 @@ from typing import TypeAlias
 from measuring import Others, Process, heading, load, note, part, scratch, show, spread, wait_for_all
 
 STEP_S = 0.002
-QUIET_CORES = 0.05
+QUIET_CORES = 0.1  # the operating system itself takes 0.01 to 0.05
 SIZE = 192  # of the matrices: one product takes some 0.1 to 0.5 ms on two cores
 THREADS = {
     name: str(os.cpu_count()) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
