@@ -1,7 +1,12 @@
-"""What the training process tells its sender, a line of JSON each, over the life line."""
+"""What the training process tells its sender over the life line, in lines.
+
+A line is MessagePack in Base64: unlike JSON it keeps bytes and infinities what they are, and a line
+that was cut off by the trainer's death has no end of line.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -32,14 +37,26 @@ class Flush(msgspec.Struct, frozen=True, tag="flush"):
 
 Order: TypeAlias = Hello | OpenRun | Flush
 
-_decode: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
+_decode: Callable[[bytes], Order] = msgspec.msgpack.Decoder(Order).decode
 
 
 def to_line(order: Order) -> bytes:
     """Encode an order as one line."""
-    return msgspec.json.encode(order) + b"\n"
+    return base64.b64encode(msgspec.msgpack.encode(order)) + b"\n"
 
 
 def from_line(line: bytes) -> Order:
-    """Decode one line."""
-    return _decode(line)
+    """Decode one line.
+
+    Raises:
+        ValueError: it is no order.
+    """
+    try:
+        return _decode(base64.b64decode(line))
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{line[:80]!r} is no order: {error}") from error
+
+
+def key_of(spec: BackendSpec) -> str:
+    """Tell backends apart: the same key is the same type with the same parameters."""
+    return msgspec.msgpack.encode(spec).hex()

@@ -168,7 +168,9 @@ def _is_data(value: object) -> bool:
         return all(isinstance(key, str) and _is_data(one) for key, one in value.items())
     if isinstance(value, list | tuple):
         return all(map(_is_data, value))
-    return value is None or type(value) in (bool, int, float, str, bytes)
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 64  # of MessagePack
+    return value is None or type(value) in (bool, float, str, bytes)
 
 
 def _init_fields(cls: type) -> Sequence[dataclasses.Field[Any]]:
