@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -16,10 +17,11 @@ from mlobs.journal.process import is_alive, this_process
 
 try:
     import fcntl
-except ImportError:  # Windows: no advisory locks; an overlap is harmless for idempotent backends
+except ImportError:  # Windows: no advisory locks
     fcntl = None  # type: ignore[assignment]
 
 HAND_OVER_S = 10.0  # a lingering sender finishes the batch in hand within this time
+LEASE_S = 60.0  # without locks: a holder that was not heard of for so long is gone
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -30,36 +32,66 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """The exclusive right to deliver one run, until it is released or the process ends."""
+    """The exclusive right to deliver one run, until it is released or the process ends.
 
-    def __init__(self, folder: Path) -> None:
+    Where files cannot be locked it is a lease: it belongs to the process that it names, as long as
+    that one lives; where nobody here can know, until it has not been renewed for `LEASE_S`.
+
+    Args:
+        folder: the run's folder of the delivery state; it is made.
+        lock: locks a descriptor, or raises BlockingIOError if another has, OSError if nobody can.
+    """
+
+    def __init__(self, folder: Path, *, lock: Callable[[int], None] | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self._path = folder / "claim"
+        self._lock = lock or _flock
         self._fd: int | None = None
+        self._is_locked = False
+        self._renewed_at = 0.0
 
     def acquire(self) -> bool:
-        """Take the claim if nobody else on this host holds it. Repeating it does nothing."""
+        """Take the claim if nobody else holds it. Repeating it does nothing.
+
+        Raises:
+            OSError: the file cannot be opened now, such as for want of descriptors.
+        """
         if self._fd is not None:
             return True
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
-            if fcntl is not None:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fd)
+            self._is_locked = True
         except BlockingIOError:
             os.close(fd)
             return False
         except OSError:
-            pass  # a file system without locks: an overlap is harmless for idempotent backends
+            self._is_locked = False
+            if self._is_leased():
+                os.close(fd)
+                return False
         self._fd = fd
         self.describe(is_lingering=False)
         return True
 
     def describe(self, *, is_lingering: bool) -> None:
-        """Write down who holds the claim, for those who wait for it."""
+        """Write down who holds the claim, for those who wait for it; on a full disk nobody reads it."""
         assert self._fd is not None
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        os.write(self._fd, msgspec.json.encode(Holder(this_process(), is_lingering)))
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, msgspec.json.encode(Holder(this_process(), is_lingering)))
+
+    def renew(self) -> None:
+        """Keep a lease. It is enough to call this every few seconds; it does nothing for a lock.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        now = time.monotonic()
+        if self._fd is not None and not self._is_locked and now - self._renewed_at > LEASE_S / 6:
+            os.utime(self._path)
+            self._renewed_at = now
 
     def holder(self) -> Holder | None:
         """Read who holds the claim, None if that cannot be told."""
@@ -89,9 +121,27 @@ class Claim:
 
     def release(self) -> None:
         """Let somebody else deliver the run. Repeating it does nothing."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        if self._fd is None:
+            return
+        holder = self.holder()
+        if not self._is_locked and holder is not None and holder.process == this_process():
+            with contextlib.suppress(OSError):  # then the lease runs out
+                os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+        self._fd = None
+
+    def _is_leased(self) -> bool:
+        holder = self.holder()
+        if holder is None or holder.process == this_process():
+            return False
+        lives = is_alive(holder.process)
+        return time.time() - self._path.stat().st_mtime < LEASE_S if lives is None else lives
+
+
+def _flock(fd: int) -> None:
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, "no locks on this platform")
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _ask_to_leave(sender: Process) -> None:
