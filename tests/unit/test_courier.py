@@ -1,9 +1,6 @@
 """A courier delivers every event once and in order, whatever the backend answers."""
 
-import resource
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,6 @@ from mlobs.errors import Unavailable
 from mlobs.events import Artifact, BackendSpec, Metrics, Process, RunFinished, RunStarted, Tags
 from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
-from mlobs.sender.host import Host
 from mlobs.testing import FlakyBackend, MemoryBackend
 
 
@@ -349,35 +345,3 @@ def test_blobs_open_whether_inline_or_beside(store):
     drain(courier, clock)
 
     assert list(backend.content.values()) == [b"large", b"small"]
-
-
-def test_a_sweep_of_thousands_of_runs_holds_few_descriptors(store):
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    host = Host("s1")
-    backend = MemoryBackend()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limit[1]))
-    try:
-        for number in range(400):
-            folder, writer = open_run(store, f"r{number:04d}")
-            writer.append(RunFinished(2.0, "FINISHED"))
-            writer.close()
-            host.open(folder, {"memory": backend})
-            wait_until(lambda: host.claim_waiting() and descriptors() < 200)
-        host.finish()
-        wait_until(host.is_drained)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        host.close()
-
-    assert len(backend.held) == 400
-
-
-def descriptors():
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def wait_until(holds, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)

@@ -34,6 +34,11 @@ def close_if_abandoned(folder: RunFolder) -> bool:
     return True
 
 
+def has_end(folder: RunFolder) -> bool:
+    """Tell whether the run's end is recorded, by whomever."""
+    return any(has_end for _, _, has_end in _looks(folder))
+
+
 def program_lives(folder: RunFolder) -> bool:
     """Tell whether the program that opened the run is still there; True also where nobody can know."""
     for path in folder.journals():

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from mlobs.backend import Backend
 from mlobs.delivery.claim import Claim
+from mlobs.delivery.lane import Lane
+from mlobs.delivery.orders import key_of
 from mlobs.delivery.registry import build, resolve, spec_of
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.start import find_start
 from mlobs.errors import MlobsError
+from mlobs.events import BackendSpec
 from mlobs.journal.store import RunFolder
-from mlobs.sender.endings import close_if_abandoned, program_lives
+from mlobs.sender.descriptors import room_for_runs
+from mlobs.sender.endings import close_if_abandoned, has_end, program_lives
 from mlobs.sender.host import Host
 
 PATIENCE_S = 20.0  # a lane that has only been backing off for so long will not recover while we watch
 LOOK_S = 0.05
+PORTION_RUNS = 256  # so many runs at a time: each holds a descriptor
 
 
 @dataclass(frozen=True)
@@ -53,53 +56,113 @@ def sync(
     A run goes to the backends that it named when it started, or to `only`, which may also name
     others (`options` holds their parameters): that back-fills them. Runs whose process vanished are
     ended as CRASHED first. Repeating it sends nothing twice.
+
+    Raises:
+        UsageError: `only` names a backend that neither a run nor this installation knows.
     """
-    host = Host(f"sync-{os.getpid()}-{secrets.token_hex(4)}")
-    known: dict[str, Backend] = {}
-    problems: dict[str, dict[str, str]] = {}
     runs = list(folders)
-    for folder in runs:
-        problems[folder.run_id] = {}
-        backends = _backends(folder, only, options or {}, known, problems[folder.run_id])
+    _check_names(runs, only, options or {})
+    syncing = _Syncing(only, options or {}, _Watch(patience_s, show))
+    unsettled = sorted(
+        (folder for folder in runs if not _is_settled(folder, only)), key=_run_id
+    )  # parents first
+    portion = min(PORTION_RUNS, room_for_runs())
+    for start in range(0, len(unsettled), portion):
+        syncing.deliver(unsettled[start : start + portion])
+    syncing.host.close(with_trim=True)
+    return [
+        Synced(folder.run_id, _reports(folder, only), syncing.problems.get(folder.run_id, {}))
+        for folder in runs
+    ]
+
+
+class _Syncing:
+    """The lanes that serve all portions of runs, and what stands in the way of some."""
+
+    def __init__(self, only: Sequence[str], options: Mapping[str, Mapping[str, Any]], watch: _Watch) -> None:
+        self.host = Host(f"sync-{os.getpid()}-{secrets.token_hex(4)}")
+        self.problems: dict[str, dict[str, str]] = {}
+        self._only, self._options, self._watch = only, options, watch
+        self._known: dict[str, Backend] = {}
+
+    def deliver(self, folders: Iterable[RunFolder]) -> None:
+        """Deliver these runs as far as possible now, and release them."""
+        for folder in folders:
+            self._adopt(folder)
+        self.host.finish()
+        self._watch.wait(self.host)
+        self.host.leave()
+
+    def _adopt(self, folder: RunFolder) -> None:
+        problems = self.problems.setdefault(folder.run_id, {})
+        backends = _backends(folder, self._only, self._options, self._known, problems)
         if not backends:
-            continue
+            return
         claim = Claim(folder.delivery)
-        if not claim.take_over(partial(program_lives, folder)):
-            holder = claim.holder()
-            pid = holder.process.pid if holder else "unknown"
-            problems[folder.run_id] |= dict.fromkeys(
-                (one.name for one in backends.values()),
-                f"its own sender (pid {pid}) is delivering it right now",
-            )
-            continue
-        close_if_abandoned(folder)
-        host.adopt(folder, claim, backends)
-    host.finish()
-    _wait(host, patience_s, show)
-    host.close(with_trim=True)
-    return [Synced(folder.run_id, _reports(folder, only), problems[folder.run_id]) for folder in runs]
+        if claim.take_over(partial(program_lives, folder)):
+            close_if_abandoned(folder)
+            self.host.open(folder, backends, claim)
+            return
+        holder = claim.holder()
+        pid = holder.process.pid if holder else "unknown"
+        reason = f"its own sender (pid {pid}) is delivering it right now"
+        problems |= dict.fromkeys((one.name for one in backends.values()), reason)
+
+
+class _Watch:
+    """How long it makes sense to wait: until no lane that is left has had an answer for `patience_s`."""
+
+    def __init__(self, patience_s: float, show: Callable[[str], None]) -> None:
+        self._patience_s, self._show = patience_s, show
+        self._shown: dict[str, str] = {}
+        self._answered_at: dict[str, float] = {}  # by backend; it outlasts a portion of runs
+
+    def wait(self, host: Host) -> None:
+        """Wait until everything is sent, or what is left is hopeless."""
+        while not host.is_drained():
+            lanes = host.open_lanes()
+            hopeless = [name for name, lane in lanes.items() if self._is_hopeless(name, lane)]
+            if len(hopeless) == len(lanes):
+                return
+            time.sleep(LOOK_S)
+
+    def _is_hopeless(self, name: str, lane: Lane) -> bool:
+        now = time.monotonic()
+        if lane.reason and self._shown.get(name) != lane.reason:
+            self._shown[name] = lane.reason
+            self._show(f"{name}: {lane.state}: {lane.reason}")
+        if lane.state == "delivering" or name not in self._answered_at:
+            self._answered_at[name] = now
+        return lane.state == "paused" or now - self._answered_at[name] > self._patience_s
+
+
+def _run_id(folder: RunFolder) -> str:
+    return folder.run_id
+
+
+def _is_settled(folder: RunFolder, only: Sequence[str]) -> bool:
+    """Tell whether nothing is left to do for a run, without making it one's own: a store has thousands."""
+    reports = _reports(folder, only)
+    is_sent = all(name in reports and reports[name].is_settled for name in only or reports)
+    return is_sent and (not reports or has_end(folder))
+
+
+def _check_names(
+    folders: Sequence[RunFolder], only: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse a name that neither a run nor this installation knows, before anything is delivered."""
+    for name in only:
+        if not any(name in _named(folder) for folder in folders):
+            resolve([name], options)
+
+
+def _named(folder: RunFolder) -> dict[str, BackendSpec]:
+    found = find_start(folder)
+    return {spec.name: spec for spec in found[1].backends} if found else {}
 
 
 def _reports(folder: RunFolder, only: Sequence[str]) -> dict[str, BackendReport]:
     return {name: one for name, one in report(folder).items() if not only or name in only}
-
-
-def _wait(host: Host, patience_s: float, show: Callable[[str], None]) -> None:
-    """Wait until everything is sent, or no lane that is left has had an answer for `patience_s`."""
-    shown: dict[str, str] = {}
-    answered_at = time.monotonic()
-    while not host.is_drained():
-        lanes = host.open_lanes()
-        for name, lane in lanes.items():
-            if lane.reason and shown.get(name) != lane.reason:
-                shown[name] = lane.reason
-                show(f"{name}: {lane.state}: {lane.reason}")
-        states = {lane.state for lane in lanes.values()}
-        if "delivering" in states:
-            answered_at = time.monotonic()
-        if states == {"paused"} or time.monotonic() - answered_at > patience_s:
-            return
-        time.sleep(LOOK_S)
 
 
 def _backends(
@@ -110,8 +173,7 @@ def _backends(
     problems: dict[str, str],
 ) -> dict[str, Backend]:
     """The backends to deliver a run to, by key; one object for all runs that name the same."""
-    found = find_start(folder)
-    specs = {spec.name: spec for spec in found[1].backends} if found else {}
+    specs = _named(folder)
     backends: dict[str, Backend] = {}
     for name in only or specs:
         try:
@@ -119,6 +181,6 @@ def _backends(
         except MlobsError as error:
             problems[name] = str(error)
             continue
-        key = msgspec.json.encode(spec_of(backend)).decode()
+        key = key_of(spec_of(backend))
         backends[key] = known.setdefault(key, backend)
     return backends

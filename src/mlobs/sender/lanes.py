@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import queue
 import threading
-from collections.abc import Callable
 
 from mlobs.backend import Backend
 from mlobs.delivery.courier import Courier, Step
-from mlobs.delivery.lane import Lane
+from mlobs.delivery.lane import Lane, describe
 from mlobs.journal.store import RunFolder
 
 POLL_S = 0.25  # how long news may lie in the journal before an idle lane looks
@@ -25,22 +24,31 @@ class LaneThread:
     def __init__(self, backend: Backend, sender_id: str) -> None:
         self.name = backend.name
         self._courier = Courier(backend, sender_id)
-        self._orders: queue.SimpleQueue[Callable[[Courier], None]] = queue.SimpleQueue()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._is_flushing = self._is_final = False
-        self._given = self._obeyed = 0
+        self._lock = threading.Lock()
+        self._orders: dict[str, RunFolder | None] = {}  # by run, the last word: deliver it, or drop it
+        self._given = 0
         self._drained_at = -1  # how many orders had been given when there was nothing left to send
+        self._fault = ""  # an error of our own, as long as it lasts
+        self._wake = threading.Event()
+        self._flush = threading.Event()
+        self._stopping = threading.Event()
+        self._is_flushing = False  # of the thread alone
+        self._is_final = False
         self._thread = threading.Thread(target=self._run, name=f"mlobs-lane-{backend.name}", daemon=True)
         self._thread.start()
 
     def add(self, folder: RunFolder) -> None:
         """Deliver this run too."""
-        self._order(lambda courier: courier.add(folder))
+        self._order(folder.run_id, folder)
 
     def drop(self, run_id: str) -> None:
-        """Deliver nothing more of this run."""
-        self._order(lambda courier: courier.drop(run_id))
+        """Deliver nothing more of this run; `holds` tells when it is so."""
+        self._order(run_id, None)
+
+    def holds(self, run_id: str) -> bool:
+        """Tell whether this lane delivers the run, or is about to."""
+        with self._lock:
+            return run_id in self._orders or self._courier.holds(run_id)
 
     def is_complete(self, run_id: str) -> bool:
         """Tell whether the backend has answered for the run's end."""
@@ -48,7 +56,7 @@ class LaneThread:
 
     def flush(self) -> None:
         """Send what there is at once, without gathering larger batches."""
-        self._is_flushing = True
+        self._flush.set()
         self._wake.set()
 
     def finish(self) -> None:
@@ -58,7 +66,7 @@ class LaneThread:
 
     def is_drained(self) -> bool:
         """Tell, after `finish`, whether there is nothing left to send."""
-        return self._drained_at == self._given or not self._thread.is_alive()
+        return self._drained_at == self._given
 
     def stop(self) -> None:
         """Leave after the batch in hand; what is left stays for the next sender."""
@@ -71,48 +79,77 @@ class LaneThread:
         return not self._thread.is_alive()
 
     def lane(self) -> Lane:
-        """The lane's state as it is now."""
-        return self._courier.lane
+        """The lane as it is now; an error of our own counts as backing off."""
+        lane = self._courier.lane
+        if not self._thread.is_alive():
+            return dataclasses.replace(lane, state="stopped", reason="its thread has ended")
+        return dataclasses.replace(lane, state="backing off", reason=self._fault) if self._fault else lane
 
-    def _order(self, order: Callable[[Courier], None]) -> None:
-        self._given += 1
-        self._orders.put(order)
+    def _order(self, run_id: str, folder: RunFolder | None) -> None:
+        with self._lock:
+            self._orders[run_id] = folder
+            self._given += 1
         self._wake.set()
 
     def _run(self) -> None:
-        courier = self._courier
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
-                is_final = self._is_final
-                while not self._orders.empty():
-                    self._orders.get()(courier)
-                    self._obeyed += 1
-                step = self._step(courier)
-                if step == "idle":
-                    self._is_flushing = is_final
-                if step == "idle" and is_final:
-                    self._drained_at = self._obeyed
-                self._wake.wait(self._pause_s(step, courier))
+                self._wake.wait(self._turn(self._courier))
         finally:
-            courier.close()
+            self._courier.close()
 
-    def _step(self, courier: Courier) -> Step | None:
+    def _turn(self, courier: Courier) -> float:
+        """Obey, send a batch, and return how long there is to wait then, in seconds."""
+        given, is_final = self._given, self._is_final
+        if self._flush.is_set():
+            self._flush.clear()  # before the step: who asks during it is heard in the next turn
+            self._is_flushing = True
+        fault = self._obey(courier)
+        step: Step | None = None
         try:
-            return courier.step(is_final=self._is_final)
-        except Exception:
-            _log.exception("lane %s stumbled; it goes on in %s s", courier.backend.name, FAULT_S)
-            return None
+            step = courier.step(is_final=is_final)
+        except Exception as error:
+            fault = self._stumbled(error)
+        self._fault = fault
+        if step == "idle":
+            self._is_flushing = False
+            if is_final and not fault:
+                self._drained_at = given
+        return FAULT_S if fault and step in (None, "idle") else self._pause_s(step, courier)
+
+    def _obey(self, courier: Courier) -> str:
+        """Take the runs that were given, and drop those that were taken back; return what went wrong.
+
+        One that cannot be taken now is tried again at the next turn; the others do not wait for it.
+        """
+        fault = ""
+        with self._lock:
+            orders = dict(self._orders)
+        for run_id, folder in orders.items():
+            try:
+                courier.drop(run_id) if folder is None else courier.add(folder)
+            except Exception as error:
+                fault = self._stumbled(error)
+                continue
+            with self._lock:
+                if self._orders[run_id] is folder:
+                    del self._orders[run_id]
+        return fault
+
+    def _stumbled(self, error: Exception) -> str:
+        fault = describe(error)
+        if fault != self._fault:
+            _log.error("lane %s stumbled; it goes on in %s s", self.name, FAULT_S, exc_info=error)
+        return fault
 
     def _pause_s(self, step: Step | None, courier: Courier) -> float:
         match step:
             case "more":
                 return 0.0
             case "sent":
-                return 0.0 if self._is_flushing else GATHER_S
+                return 0.0 if self._is_flushing or self._is_final else GATHER_S
             case "waiting":
                 return max(courier.wait_s(), 0.01)
-            case "idle":
-                return POLL_S
             case _:
-                return FAULT_S
+                return POLL_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
@@ -17,12 +18,15 @@ from mlobs.journal.process import is_alive
 LOOK_S = 0.5  # where there is no pidfd, the trainer is looked for this often
 LAST_WORDS_S = 1.0  # orders that the trainer wrote just before it died are read for this long
 
+_log = logging.getLogger(__name__)
+
 
 class LifeLine:
     """Orders in the order they were given, and `is_cut` once the trainer is gone.
 
     The pipe's end alone proves nothing: a forked child that inherited it keeps it open, and a
-    daemon closes it. So the process itself is watched, by pidfd where there is one.
+    daemon closes it. So the process itself is watched, by pidfd where there is one. Only where
+    nobody can tell whether it lives (Windows) does the pipe's end count.
     """
 
     def __init__(self, stream: BinaryIO, trainer: Process) -> None:
@@ -33,34 +37,55 @@ class LifeLine:
         threading.Thread(target=self._watch, args=(trainer,), name="mlobs-watch", daemon=True).start()
 
     def orders(self, wait_s: float) -> Iterator[Order]:
-        """Yield the orders that have come; wait at most `wait_s` for the first news."""
+        """Yield the orders that have come; wait at most `wait_s` for the first news.
+
+        A line that is no order is logged and stepped over.
+        """
         try:
             line = self._news.get(timeout=wait_s)
             while True:
                 if line is None:
                     self.is_cut = True
                     self._has_ended.wait(LAST_WORDS_S)
-                else:
-                    yield from_line(line)
+                elif (order := _order(line)) is not None:
+                    yield order
                 line = self._news.get_nowait()
         except queue.Empty:
             return
 
     def _listen(self, stream: BinaryIO) -> None:
-        for line in stream:
-            self._news.put(line)
+        with stream:
+            for line in stream:
+                if line.endswith(b"\n"):  # the last one may be torn: the trainer was killed as it wrote
+                    self._news.put(line)
         self._has_ended.set()
 
     def _watch(self, trainer: Process) -> None:
-        try:
-            fd = os.pidfd_open(trainer.pid)  # type: ignore[attr-defined,unused-ignore]
-        except (OSError, AttributeError):
-            fd = None  # it is gone already, or this platform has no pidfd
-        while is_alive(trainer) is not False:
-            if fd is None:
-                time.sleep(LOOK_S)
-            else:
+        fd = _open_pidfd(trainer.pid)
+        if fd is not None:
+            if is_alive(trainer):  # now that it is open, the pid cannot become somebody else's
                 poll = select.poll()
                 poll.register(fd, select.POLLIN)
                 poll.poll()
+            os.close(fd)
+        while (lives := is_alive(trainer)) is not False:
+            if lives is None and self._has_ended.wait(LOOK_S):
+                break
+            if lives:
+                time.sleep(LOOK_S)
         self._news.put(None)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)  # type: ignore[attr-defined,unused-ignore]
+    except (OSError, AttributeError):
+        return None  # it is gone already, or this platform has no pidfd
+
+
+def _order(line: bytes) -> Order | None:
+    try:
+        return from_line(line)
+    except ValueError:
+        _log.exception("an order was not understood")
+        return None
