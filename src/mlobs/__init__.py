@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlobs.api import set_tags as set_tags
     from mlobs.api import start_run as start_run
     from mlobs.api import track as track
+    from mlobs.delivery.report import BackendReport as BackendReport
     from mlobs.errors import DeliveryError as DeliveryError
     from mlobs.errors import MissingPackage as MissingPackage
     from mlobs.errors import MlobsError as MlobsError
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from mlobs.errors import Unauthorized as Unauthorized
     from mlobs.errors import Unavailable as Unavailable
     from mlobs.errors import UsageError as UsageError
+    from mlobs.opened import BackendRef as BackendRef
     from mlobs.read.frames import metrics as metrics
     from mlobs.read.frames import runs as runs
+    from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
     from mlobs.run import Run as Run
     from mlobs.run import current_run as current_run
@@ -42,12 +45,14 @@ _EXPORTS = {
         "log_artifact", "log_artifacts", "log_dict", "log_metric", "log_metrics", "log_param", "log_params",
         "log_text", "set_tag", "set_tags", "start_run", "track",
     ],
+    "mlobs.delivery.report": ["BackendReport"],
     "mlobs.errors": [
         "DeliveryError", "MissingPackage", "MlobsError", "StoreError", "Unauthorized", "Unavailable",
         "UsageError",
     ],
     "mlobs.read.frames": ["metrics", "runs"],
-    "mlobs.read.record": ["load_run"],
+    "mlobs.opened": ["BackendRef"],
+    "mlobs.read.record": ["RunRecord", "load_run"],
     "mlobs.run": ["Run", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
@@ -55,10 +60,13 @@ _EXPORTS = {
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
+    "BackendRef",
+    "BackendReport",
     "DeliveryError",
     "MissingPackage",
     "MlobsError",
     "Run",
+    "RunRecord",
     "StoreError",
     "Tracker",
     "Unauthorized",

@@ -7,12 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mlobs.delivery.report import COUNTS, BackendReport, report
 from mlobs.delivery.state import BackendState, States
 from mlobs.journal.store import RunFolder
 from mlobs.troubles import log
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+COUNT_S = 1.0  # for what the last word says, beyond the budget
+MOST_COUNTED = 100_000  # pending events take about 2 us each to count
+SHOW_AFTER_S = 0.5  # most waits are over by then; a bar that flashes up tells nobody anything
 LOOK_S = 0.02  # the delivery state is a small file: looking costs ~50 us
 
 
@@ -62,21 +69,39 @@ def wait_for_delivery(awaited: Sequence[Awaited], deadline: float, is_sending: C
     That is: its lane pauses, or backs off for longer than is left, or nothing is sending any more.
     `deadline` is a moment of the monotonic clock.
     """
-    pairs = [
-        (one.ends, name, states)
-        for one in awaited
-        for states in [States(one.folder.delivery)]
-        for name in one.backends
-    ]
-    total = len(pairs)
+    waits = [_Wait(one) for one in awaited]
+    total = sum(len(wait.names) for wait in waits)
     with _progress("mlobs: delivering", total) as show:
         while time.monotonic() < deadline and is_sending():
-            shares = [_share(states.refresh().of(name), ends) for ends, name, states in pairs]
-            show(total - len(pairs) + sum(shares))
-            pairs = [pair for pair, share in zip(pairs, shares, strict=True) if share < 1.0]
-            if all(_is_hopeless(states.of(name), deadline) for _, name, states in pairs):
+            open_share = 0.0
+            for wait in waits:
+                open_share += wait.look()
+                if time.monotonic() > deadline:
+                    return
+            waits = [wait for wait in waits if wait.names]
+            show(total - open_share)
+            if all(wait.is_hopeless(deadline) for wait in waits):
                 return  # this holds too when nothing is left
             time.sleep(LOOK_S)
+
+
+class _Wait:
+    """The backends of one run that have not answered for all of it; a look reads the run's state once."""
+
+    def __init__(self, awaited: Awaited) -> None:
+        self.names = list(awaited.backends)
+        self._ends, self._states = awaited.ends, States(awaited.folder.delivery)
+
+    def look(self) -> float:
+        """How much is left to wait for, as a number of backends."""
+        states = self._states.refresh()
+        shares = {name: _share(states.of(name), self._ends) for name in self.names}
+        self.names = [name for name, share in shares.items() if share < 1.0]
+        return len(shares) - sum(shares.values())
+
+    def is_hopeless(self, deadline: float) -> bool:
+        """Nothing more will come of it before the deadline."""
+        return all(_is_hopeless(self._states.of(name), deadline) for name in self.names)
 
 
 def say(title: str, awaited: Sequence[Awaited], outlook: str) -> None:
@@ -84,23 +109,40 @@ def say(title: str, awaited: Sequence[Awaited], outlook: str) -> None:
 
     `outlook` says what becomes of what is left; the command that sends it is added.
     """
-    reports = _sums([one for each in awaited for one in report(each.folder, each.backends).values()])
+    reports, unseen = _reports(awaited)
     unrecorded = sum(one.unrecorded for one in awaited)
     run = awaited[0].folder
     parts = [f"mlobs: {title}"]
     if len(awaited) > 1:
         parts[0] += f" and {len(awaited) - 1} below it"
     parts += [str(one) for one in reports]
+    if unseen:
+        parts.append(f"{unseen:,} of the runs not looked at, for want of time")
     if unrecorded:
         calls = "1 call was" if unrecorded == 1 else f"{unrecorded:,} calls were"
         parts.append(f"{calls} not recorded, see the warnings above")
     line = " · ".join(parts)
-    if any(not one.is_settled for one in reports):
+    is_left = bool(unseen) or any(not one.is_settled for one in reports)
+    if is_left:
         line += f"\n  {outlook} - type: mlobs sync --store {run.store}"
-    if unrecorded or any(one.pending or one.rejected for one in reports):
+    if unrecorded or is_left or any(one.rejected for one in reports):
         log.warning("%s", line)
     elif _is_terminal():
         print(line, file=sys.stderr)  # noqa: T201 - the closing word to a person
+
+
+def _reports(awaited: Sequence[Awaited]) -> tuple[list[BackendReport], int]:
+    """Report on the runs together, by backend, and tell how many of them there was no time for."""
+    until = time.monotonic() + COUNT_S
+    reports: list[BackendReport] = []
+    left = MOST_COUNTED
+    for number, one in enumerate(awaited):
+        if time.monotonic() > until:
+            return _sums(reports), len(awaited) - number
+        found = list(report(one.folder, one.backends, most=left).values())
+        left = max(0, left - sum(each.pending for each in found))
+        reports += found
+    return _sums(reports), 0
 
 
 def _share(state: BackendState, ends: Mapping[str, int]) -> float:
@@ -115,7 +157,8 @@ def _sums(reports: Sequence[BackendReport]) -> list[BackendReport]:
     for one in reports:
         earlier = sums.get(one.backend, BackendReport(one.backend))
         counts = {name: getattr(earlier, name) + getattr(one, name) for name in COUNTS}
-        sums[one.backend] = replace(one, **counts, trouble=one.trouble or earlier.trouble)
+        trouble, has_more = one.trouble or earlier.trouble, one.has_more or earlier.has_more
+        sums[one.backend] = replace(one, **counts, trouble=trouble, has_more=has_more)
     return list(sums.values())
 
 
@@ -141,9 +184,24 @@ def _progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
     if not _is_terminal():
         yield lambda _done: None
         return
+    started = time.monotonic()
+    with contextlib.ExitStack() as until_the_end:
+        bars: list[Progress] = []
+
+        def show(done: float) -> None:
+            if not bars and time.monotonic() - started > SHOW_AFTER_S:
+                bars.append(until_the_end.enter_context(_bar(title, total)))
+            for bar in bars:
+                bar.update(bar.task_ids[0], completed=done, refresh=True)
+
+        yield show
+
+
+def _bar(title: str, total: int) -> Progress:
+    """Make a bar that moves when it is told: at the program's exit no thread could be started for it."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    bar = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
+    bar.add_task(title, total=total)
+    return bar
