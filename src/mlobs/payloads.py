@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import posixpath
 import time
 from collections.abc import Iterator
@@ -63,13 +64,26 @@ def artifact_of_file(
     return Artifact(time.time(), path, size_bytes, "file", media_type, blob, None, step, meta)
 
 
-def files_of(source: Path, artifact_path: str | None) -> Iterator[tuple[Path, str]]:
-    """Yield each file below a folder, sorted, with its path as an artifact; of a file, itself."""
+def files_of(
+    source: Path, artifact_path: str | None, left_out: Path | None = None
+) -> Iterator[tuple[Path, str]]:
+    """Yield each file below a folder, sorted, with its path as an artifact; of a file, itself.
+
+    The folder `left_out` counts as empty; it is spelled as a path below `source`.
+    """
     if not source.is_dir():
         yield source, clean_path(artifact_path or source.name)
-    for path in sorted(source.rglob("*")):
+    for path in sorted(_below(source, left_out)):
         if path.is_file():
             yield path, clean_path(posixpath.join(artifact_path or "", path.relative_to(source).as_posix()))
+
+
+def store_below(source: Path, store: Path) -> Path | None:
+    """The store as a path below a folder that holds it, None if it is elsewhere."""
+    try:
+        return source / store.resolve().relative_to(source.resolve())
+    except ValueError:
+        return None
 
 
 def existing(local_path: object, call: str) -> Path:
@@ -100,6 +114,16 @@ def clean_path(path: str) -> str:
     if clean.startswith(("/", "../")) or clean in (".", ".."):
         raise UsageError(f"artifact path {path!r} leads outside of the run; expected a relative path")
     return clean
+
+
+def _below(folder: Path, left_out: Path | None) -> Iterator[Path]:
+    """Walk through a folder; links to folders are not followed."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        if here == left_out:
+            folders.clear()
+            continue
+        yield from (here / name for name in names)
 
 
 def _kept(writer: AnyWriter, content: bytes) -> tuple[int | None, bytes | None]:

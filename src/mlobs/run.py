@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path, PurePath
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from mlobs import current, payloads
 from mlobs.delivery.report import BackendReport
@@ -62,7 +62,7 @@ class Run:
         return self._opened.status
 
     def log_metric(
-        self, key: str, value: float, step: int | None = None, *, meta: Meta | None = None
+        self, key: str, value: SupportsFloat, step: int | None = None, *, meta: Meta | None = None
     ) -> None:
         """Record one value of a metric.
 
@@ -71,8 +71,7 @@ class Run:
         A repeated (key, step) keeps both points.
         """
         try:
-            if type(value) is not float:
-                value = scalar(key, value)
+            number = value if type(value) is float else scalar(key, value)
             if type(key) is not str or not key:
                 key = name_of(key)
             if step is None:
@@ -81,13 +80,13 @@ class Run:
                 step = step_number(step)
             if meta is not None:
                 meta = meta_of(meta)
-            self._opened.append(Metrics(time(), step, {key: value}, meta))
+            self._opened.append(Metrics(time(), step, {key: number}, meta))
             self._last_step = step
         except Exception as error:
             self._troubles.report("log_metric", key, error)
 
     def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None, *, meta: Meta | None = None
+        self, metrics: Mapping[str, SupportsFloat], step: int | None = None, *, meta: Meta | None = None
     ) -> None:
         """Record several metrics of one step as one event; see `log_metric` for values and steps."""
         try:
@@ -171,17 +170,20 @@ class Run:
         with self._troubles.noted("log_artifact", str(local_path)):
             source = payloads.existing(local_path, "log_artifact")
             target = f"{artifact_path}/{source.name}" if artifact_path else source.name
-            self._keep_files(payloads.files_of(source, target), optional_step(step), meta_of(meta))
+            self._keep_files(source, target, optional_step(step), meta_of(meta))
 
     def log_artifacts(
         self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
     ) -> None:
-        """Record every file below a folder as it is now, in the run's folder `artifact_path`."""
+        """Record every file below a folder as it is now, in the run's folder `artifact_path`.
+
+        The store itself is left out: it would be copied into itself.
+        """
         with self._troubles.noted("log_artifacts", str(local_dir)):
             source = payloads.existing(local_dir, "log_artifacts")
             if not source.is_dir():
                 raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
-            self._keep_files(payloads.files_of(source, artifact_path), None, meta_of(meta))
+            self._keep_files(source, artifact_path, None, meta_of(meta))
 
     def child(
         self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None
@@ -213,7 +215,7 @@ class Run:
         """
         return self._opened.backend_ref(backend)
 
-    def log_final(self, metrics: Mapping[str, float]) -> None:
+    def log_final(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Record metrics of the whole run, at the last step that was logged."""
         self.log_metrics(metrics, step=self._last_step)
 
@@ -238,7 +240,7 @@ class Run:
             self._opened.close(ending(error))
             raise
 
-    def _recordable(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def _recordable(self, metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
         """Return all values but those that cannot be recorded, which are reported one by one."""
         if not hasattr(metrics, "items"):
             raise UsageError(f"metrics is {repr_of(metrics)}; expected a mapping, such as {{'loss': 0.3}}")
@@ -248,8 +250,12 @@ class Run:
                 values[name_of(key)] = scalar(key, value)
         return values
 
-    def _keep_files(self, files: Iterable[tuple[Path, str]], step: int | None, meta: Meta | None) -> None:
-        for path, name in files:
+    def _keep_files(self, source: Path, target: str | None, step: int | None, meta: Meta | None) -> None:
+        folder = self._opened.folder
+        store = payloads.store_below(source, folder.store) if folder is not None else None
+        if store is not None:
+            self._troubles.remark("log_artifacts", str(source), f"leaves out {store}: it is the store")
+        for path, name in payloads.files_of(source, target, store):
             with self._troubles.noted("log_artifact", str(path)):
                 self._opened.append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
 

@@ -25,6 +25,7 @@ class Troubles:
     def __init__(self, on_error: OnError = "warn") -> None:
         self._on_error = on_error
         self.counts: Counter[str] = Counter()
+        self._remarks: set[str] = set()
 
     def total(self) -> int:
         """How many calls were not recorded."""
@@ -50,6 +51,13 @@ class Troubles:
         self.counts[subject] += 1
         if self.counts[subject] == 1:
             log.warning("%s: %s was not recorded: %s", caller(), subject, error)
+
+    def remark(self, call: str, key: object, text: str) -> None:
+        """Say something about a call that was recorded, once for each (call, key)."""
+        subject = f"{call}({repr_of(key)})"
+        if subject not in self._remarks:
+            self._remarks.add(subject)
+            log.warning("%s: %s %s", caller(), subject, text)
 
 
 def caller() -> str:

@@ -47,4 +47,4 @@ def test_the_exit_code_is_recorded(tmp_path, code, recorded):
 
 
 def test_module_level_calls_show_the_signature_that_they_have():
-    assert str(inspect.signature(mlobs.log_metric)).startswith("(key: 'str', value: 'float', step:")
+    assert str(inspect.signature(mlobs.log_metric)).startswith("(key: 'str', value: 'SupportsFloat', step:")

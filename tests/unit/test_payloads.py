@@ -133,3 +133,24 @@ def test_a_name_that_is_not_unicode_is_kept_readable(run, tmp_path):
     run.log_artifact(name)
 
     assert artifacts(run) == {("caf/udce9.bin", None): b"x"}
+
+
+def test_the_store_is_never_copied_into_itself(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.bin").write_bytes(b"model")
+    (tmp_path / "store.txt").write_bytes(b"text")
+    with mlobs.Tracker("unit", store=tmp_path / "store").start_run() as run:
+        run.log_text("notes", "kept")
+        run.log_artifacts(".")
+        run.log_artifacts(".", "again")
+        run.log_artifact(tmp_path, "whole")
+        run.log_artifacts("store", "record")
+
+    whole = f"whole/{tmp_path.name}"
+    assert {path for path, _ in artifacts(run)} == {
+        "notes.txt",
+        *("model.bin", "store.txt", "again/model.bin", "again/store.txt"),
+        *(f"{whole}/model.bin", f"{whole}/store.txt"),
+    }
+    assert ["leaves out store: it is the store" in text for text in caplog.messages] == [True, False, True]
+    assert mlobs.load_run(run.id, store=tmp_path / "store").end.unrecorded == 0
