@@ -63,6 +63,19 @@ def test_runs_has_one_row_per_run_oldest_first_with_params_metrics_and_tags(stor
     assert pd.isna(frame["params.optimizer.name"][0])
 
 
+def test_params_are_exact_also_beside_runs_that_lack_them(store):
+    large = 9_007_199_254_740_993  # the least that a float rounds
+    record_run(store, Params(1001.0, {"seed": large, "id": 2**64 - 1, "few": 7}), at=1000.0)
+    record_run(store, Params(2001.0, {"seed": 0.5, "id": -1}), at=2000.0)
+    record_run(store, at=3000.0)
+    frame = runs(store=store)
+
+    assert frame["params.seed"].tolist()[:2] == [large, 0.5]
+    assert frame["params.id"].tolist()[:2] == [2**64 - 1, -1]
+    assert frame["params.few"][0] == 7
+    assert frame[["params.seed", "params.id", "params.few"]].isna().iloc[2].all()
+
+
 def test_runs_can_be_chosen_by_experiment_and_status(store):
     record_run(store, experiment="a")
     record_run(store, experiment="b")

@@ -96,7 +96,15 @@ def metrics(
 
 def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a column of each name that occurs in any of the mappings."""
+    names = dict.fromkeys(name for values in of_records for name in values)
+    return {f"{group}.{name}": _column([values.get(name) for values in of_records]) for name in names}
+
+
+def _column(values: list[Any]) -> Any:
+    """A column of the type that pandas infers, unless that would round an integer."""
     import pandas as pd
 
-    names = dict.fromkeys(name for values in of_records for name in values)
-    return {f"{group}.{name}": pd.Series([values.get(name) for values in of_records]) for name in names}
+    column = pd.Series(values)
+    if column.dtype.kind == "f" and any(isinstance(one, int) and int(float(one)) != one for one in values):
+        return pd.Series(values, dtype=object)
+    return column
