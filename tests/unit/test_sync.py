@@ -28,6 +28,18 @@ assert claim.acquire()
 print("held", flush=True)
 time.sleep(60)
 """
+LINGERING = """
+import sys, time
+from mlobs.delivery.claim import Claim
+from mlobs.journal.store import RunFolder
+from pathlib import Path
+claims = [Claim(RunFolder(Path(path)).delivery) for path in sys.argv[1:]]
+assert all(claim.acquire() for claim in claims)
+for claim in claims:
+    claim.describe(is_lingering=True)
+print("held", flush=True)
+time.sleep(60)
+"""
 MANY = """
 import resource, sys
 from pathlib import Path
@@ -82,6 +94,21 @@ def test_a_run_that_a_living_programs_sender_delivers_is_left_to_it(store):
     assert synced.problems == {"folder": f"its own sender (pid {sender.pid}) is delivering it right now"}
     assert not synced.is_settled
     assert not Folder.batches
+
+
+def test_the_other_runs_of_a_sender_that_leaves_are_named(store):
+    mine = vanished_run(store, 1000.0)
+    other, settled, foreign = (record_run(store, at=at, backends=(SPEC,)) for at in (2000.0, 3000.0, 4000.0))
+    sync([settled])
+    paths = [str(folder.path) for folder in (mine, other, settled)]
+    shown = []
+    with subprocess.Popen([sys.executable, "-c", LINGERING, *paths], stdout=subprocess.PIPE) as sender:
+        sender.stdout.readline()
+        (synced,) = sync([mine], only=["folder"], options={"folder": {"type": TYPE}}, show=shown.append)
+
+    assert synced.is_settled
+    assert [line.split()[0] for line in shown] == [other.run_id]
+    assert not Claim(foreign.delivery).holder()
 
 
 def test_a_settled_run_is_not_even_claimed(store):
@@ -160,6 +187,16 @@ def test_a_name_that_nobody_knows_is_refused_before_anything_is_sent(store):
     with pytest.raises(UsageError, match="did you mean 'mlflow'"):
         sync(folders, only=["folder", "mflow"])
     assert not Folder.batches
+
+
+def test_a_run_that_cannot_be_taken_keeps_no_other_from_being_sent(store):
+    broken, whole = (record_run(store, at=at, backends=(SPEC,)) for at in (1000.0, 2000.0))
+    (broken.delivery / "claim").mkdir(parents=True)
+
+    done = sync([broken, whole])
+
+    assert "cannot be taken" in done[0].problems["folder"]
+    assert done[1].is_settled
 
 
 def test_a_backend_that_cannot_be_made_is_a_problem_of_its_own(store):

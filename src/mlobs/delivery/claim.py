@@ -49,6 +49,7 @@ class Claim:
         self._fd: int | None = None
         self._is_locked = False
         self._renewed_at = 0.0
+        self.asked: Process | None = None  # the lingering sender that was asked to leave, by `take_over`
 
     def acquire(self) -> bool:
         """Take the claim if nobody else holds it. Repeating it does nothing.
@@ -95,10 +96,7 @@ class Claim:
 
     def holder(self) -> Holder | None:
         """Read who holds the claim, None if that cannot be told."""
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Holder)
-        except (OSError, msgspec.DecodeError):
-            return None  # just being written, or nobody ever held it
+        return holder_of(self._path.parent)
 
     def take_over(self, program_lives: Callable[[], bool], *, patience_s: float = HAND_OVER_S) -> bool:
         """Acquire the claim, asking a lingering sender to leave it; False if a live program's holds it.
@@ -106,13 +104,12 @@ class Claim:
         A sender lingers only from when it has noticed that the program which it serves is gone.
         """
         deadline = time.monotonic() + patience_s
-        asked: int | None = None
         while not self.acquire():
             holder = self.holder()
             if holder is not None and not holder.is_lingering and program_lives():
                 return False
-            if holder is not None and holder.is_lingering and holder.process.pid != asked:
-                asked = holder.process.pid
+            if holder is not None and holder.is_lingering and holder.process != self.asked:
+                self.asked = holder.process
                 _ask_to_leave(holder.process)
             if time.monotonic() > deadline:
                 return False
@@ -136,6 +133,14 @@ class Claim:
             return False
         lives = is_alive(holder.process)
         return time.time() - self._path.stat().st_mtime < LEASE_S if lives is None else lives
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Read who holds, or held last, the claim in a run's folder of the delivery state."""
+    try:
+        return msgspec.json.decode((folder / "claim").read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None  # just being written, or nobody ever held it
 
 
 def _flock(fd: int) -> None:

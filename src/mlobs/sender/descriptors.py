@@ -9,7 +9,7 @@ try:
 except ImportError:  # Windows: no such limit
     resource = None  # type: ignore[assignment]
 
-ENOUGH = 1 << 16
+ENOUGH = 1 << 12  # more runs at a time would only cost more to look after
 WITHOUT_LIMIT = 1024
 _SHARE = 4  # of all descriptors: vendors' connections and the trainer, in a thread of it, need theirs
 

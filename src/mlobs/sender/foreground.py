@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mlobs.backend import Backend
-from mlobs.delivery.claim import Claim
+from mlobs.delivery.claim import Claim, holder_of
 from mlobs.delivery.lane import Lane
 from mlobs.delivery.orders import key_of
 from mlobs.delivery.registry import build, resolve, spec_of
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.start import find_start
 from mlobs.errors import MlobsError
-from mlobs.events import BackendSpec
-from mlobs.journal.store import RunFolder
+from mlobs.events import BackendSpec, Process
+from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.endings import close_if_abandoned, has_end, program_lives
 from mlobs.sender.host import Host
@@ -70,6 +70,7 @@ def sync(
     for start in range(0, len(unsettled), portion):
         syncing.deliver(unsettled[start : start + portion])
     syncing.host.close(with_trim=True)
+    _say_what_else_was_ended(runs, syncing.ended, show)
     return [
         Synced(folder.run_id, _reports(folder, only), syncing.problems.get(folder.run_id, {}))
         for folder in runs
@@ -84,6 +85,7 @@ class _Syncing:
         self.problems: dict[str, dict[str, str]] = {}
         self._only, self._options, self._watch = only, options, watch
         self._known: dict[str, Backend] = {}
+        self.ended: set[Process] = set()  # lingering senders that left so that these runs could be taken
 
     def deliver(self, folders: Iterable[RunFolder]) -> None:
         """Deliver these runs as far as possible now, and release them."""
@@ -98,15 +100,26 @@ class _Syncing:
         backends = _backends(folder, self._only, self._options, self._known, problems)
         if not backends:
             return
+        try:
+            reason = self._take(folder, backends)
+        except OSError as error:  # the next run may be in a better state
+            reason = f"it cannot be taken: {error}"
+        if reason:
+            problems |= dict.fromkeys((one.name for one in backends.values()), reason)
+
+    def _take(self, folder: RunFolder, backends: Mapping[str, Backend]) -> str:
+        """Hand a run to the lanes, or say why not."""
         claim = Claim(folder.delivery)
-        if claim.take_over(partial(program_lives, folder)):
-            close_if_abandoned(folder)
-            self.host.open(folder, backends, claim)
-            return
-        holder = claim.holder()
-        pid = holder.process.pid if holder else "unknown"
-        reason = f"its own sender (pid {pid}) is delivering it right now"
-        problems |= dict.fromkeys((one.name for one in backends.values()), reason)
+        is_ours = claim.take_over(partial(program_lives, folder))
+        if claim.asked is not None:
+            self.ended.add(claim.asked)
+        if not is_ours:
+            holder = claim.holder()
+            pid = holder.process.pid if holder else "unknown"
+            return f"its own sender (pid {pid}) is delivering it right now"
+        close_if_abandoned(folder)
+        self.host.open(folder, backends, claim)
+        return ""
 
 
 class _Watch:
@@ -154,6 +167,17 @@ def _check_names(
     for name in only:
         if not any(name in _named(folder) for folder in folders):
             resolve([name], options)
+
+
+def _say_what_else_was_ended(
+    runs: Sequence[RunFolder], ended: Collection[Process], show: Callable[[str], None]
+) -> None:
+    """Name the other runs that a sender was still trying to deliver when it left for these ones."""
+    taken = {folder.path for folder in runs}
+    for folder in Store(runs[0].store).runs() if ended else ():
+        holder = holder_of(folder.delivery)
+        if folder.path not in taken and holder and holder.process in ended and not _is_settled(folder, ()):
+            show(f"{folder.run_id} was to be sent by the same sender, which has left - sync it too")
 
 
 def _named(folder: RunFolder) -> dict[str, BackendSpec]:

@@ -86,7 +86,7 @@ class Host:
 
     def keep_on_disk(self) -> None:
         """Force what the runs' writers have recorded so far onto the disk itself (fsync)."""
-        for run in self._taken():
+        for run in self._runs.values():
             self._disk.keep(run.folder)
 
     def end_abandoned(self) -> None:
