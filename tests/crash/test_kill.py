@@ -28,6 +28,7 @@ import mlobs
 
 KILLS = int(os.environ.get("MLOBS_TEST_KILLS", "3"))  # the acceptance wants 20: ~4 minutes
 NOTICED_S = 5.0
+NOTICED_WHILE_BUSY_S = 30.0
 BUSY = 3.0  # runnable processes per core: beside so many, a sender of nice 19 hardly runs at all
 MOST_CALLS = 20_000
 PACE_S = 0.0004  # per call: N calls take N / 20,000 of 10 s, and the vendors' import ~5 s
@@ -80,9 +81,10 @@ def assert_all_there_once(folder, run_id, calls):
     return there
 
 
-def is_busy():
-    """Whether others use this machine so much that the sender, which steps back behind all, must be late."""
-    return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
+def most_noticed_s():
+    """How long the sender may take to notice: it steps back behind all others that use this machine."""
+    is_busy = os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
+    return NOTICED_WHILE_BUSY_S if is_busy else NOTICED_S
 
 
 def kill_points():
@@ -102,7 +104,7 @@ def test_what_was_recorded_is_everywhere_once_after_kill_9(tmp_path, calls):
 
     eventually(lambda: only_run(tmp_path).end)
     noticed_s = time.monotonic() - killed_at
-    assert noticed_s < NOTICED_S or is_busy()
+    assert noticed_s < most_noticed_s()
     eventually(lambda: delivered(tmp_path, run_id, "mlflow", "tensorboard"))
     delivered_s = time.monotonic() - killed_at
 
@@ -120,7 +122,7 @@ def test_a_crash_is_noticed_though_a_forked_child_lives_on(tmp_path):
     child = int(eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
     try:
         end = eventually(lambda: only_run(tmp_path).end)
-        assert time.monotonic() - killed_at < NOTICED_S or is_busy()
+        assert time.monotonic() - killed_at < most_noticed_s()
         os.kill(child, 0)  # it lives on
     finally:
         os.kill(child, signal.SIGKILL)

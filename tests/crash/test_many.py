@@ -62,17 +62,14 @@ def test_processes_that_start_at_once_lose_nothing(tmp_path):
         watch_memory(tmp_path, ids, peaks)
         return all(delivered(tmp_path, run_id, "mlflow") for run_id in ids)
 
-    with contextlib.suppress(AssertionError):  # senders that gave up: that is what sync is for
-        eventually(all_there, timeout_s=300, look_s=0.1)
+    eventually(all_there, timeout_s=300, look_s=0.1)  # by their own senders, as long as those linger
     delivered_s = time.monotonic() - started
-    by_themselves = sum(bool(delivered(tmp_path, run_id, "mlflow")) for run_id in ids)
     assert all(one.is_settled for one in sync(Store(tmp_path / "store").runs()))
 
     note_figures(
         processes=PROCESSES,
         trained_s=round(trained_s, 1),
         delivered_s=round(delivered_s, 1),
-        delivered_without_sync=by_themselves,
         peak_rss_mb=sorted(round(peak / 1e6) for peak in peaks.values()),
     )
     assert_all_there_once(tmp_path, ids)
