@@ -18,10 +18,12 @@ from mlobs.delivery.claim import LEASE_S, Claim, Holder
 from mlobs.delivery.orders import OpenRun, from_line, key_of, to_line
 from mlobs.delivery.registry import resolve
 from mlobs.delivery.report import report
+from mlobs.delivery.state import LaneChanged, States, StateWriter
 from mlobs.errors import Unavailable, UsageError
 from mlobs.events import BackendSpec, Metrics, Process
 from mlobs.journal.store import RunFolder, Store
 from mlobs.sender import disk
+from mlobs.sender.descriptors import ENOUGH, raise_limit, room_for_runs
 from mlobs.sender.disk import Disk
 from mlobs.sender.endings import trim
 from mlobs.sender.host import Host
@@ -100,6 +102,30 @@ def test_without_any_descriptor_left_the_sender_goes_on_as_soon_as_there_is_one(
 
     assert set(backend.held) == {first.run_id, second.run_id}
     assert report(second)["memory"].rejected == 0
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_the_sender_takes_as_many_descriptors_as_it_may_have():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = room_for_runs()
+    raise_limit()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, ENOUGH), hard)
+    assert room_for_runs() > before
+
+
+def test_a_record_of_the_delivery_state_that_is_cut_short_is_an_error_and_harms_no_other(tmp_path):
+    writer = StateWriter(tmp_path, "s1")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer.append(LaneChanged(1.0, "memory", "paused", "before"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "s1.state").stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="only 20 of"):
+            writer.append(LaneChanged(2.0, "memory", "paused", "cut"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert States(tmp_path).refresh().of("memory").lane.reason == "before"
+    writer.append(LaneChanged(3.0, "memory", "paused", "after"))
+    assert States(tmp_path).refresh().of("memory").lane.reason == "after"
 
 
 def test_a_claim_is_released_only_when_no_lane_delivers_the_run_any_more(store):

@@ -117,7 +117,11 @@ class _Syncing:
             holder = claim.holder()
             pid = holder.process.pid if holder else "unknown"
             return f"its own sender (pid {pid}) is delivering it right now"
-        close_if_abandoned(folder)
+        try:
+            close_if_abandoned(folder)
+        except OSError:
+            claim.release()
+            raise
         self.host.open(folder, backends, claim)
         return ""
 
