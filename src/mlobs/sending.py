@@ -86,8 +86,7 @@ class SenderProcess:
     def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
         """Tell the sender of this run; the first starts it."""
         with self._lock, self._setbacks.said():
-            order = OpenRun(str(folder.path), tuple(spec_of(backend) for backend in backends))
-            to_line(order)  # raises for a path of no characters, which would cost the other runs too
+            order = OpenRun(os.fsencode(folder.path), tuple(spec_of(backend) for backend in backends))
             self._opened.append(order)
             if not self.is_alive():
                 self._start()  # tells it of this run too
@@ -275,13 +274,13 @@ def _step_back(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("19", encoding="ascii")
 
 
-def _import_path() -> tuple[str, ...]:
+def _import_path() -> tuple[bytes, ...]:
     """This process's import path, with the script's own folder last.
 
     There a file may be called like a module of the standard library, which a vendor would then
     import instead.
     """
     if getattr(sys.flags, "safe_path", False):
-        return tuple(sys.path)  # it has no such folder
+        return tuple(map(os.fsencode, sys.path))  # it has no such folder
     first, *rest = sys.path or [""]
-    return tuple(os.path.abspath(entry) for entry in [*rest, first])  # noqa: PTH100 - "" is the working directory
+    return tuple(os.fsencode(os.path.abspath(entry)) for entry in [*rest, first])  # noqa: PTH100 - "" is the working directory

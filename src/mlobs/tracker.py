@@ -11,6 +11,9 @@ from mlobs.backend import Backend
 from mlobs.config import Settings, load_settings
 from mlobs.decorator import LogReturn, tracked
 from mlobs.delivery.registry import can_travel, missing_package, public_spec, resolve, spec_of
+from mlobs.errors import UsageError
+from mlobs.events import BackendSpec
+from mlobs.journal.format import encode
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened, Plan
@@ -115,9 +118,21 @@ def _plan(settings: Settings, backends: Iterable[str | Backend]) -> Plan:
         return Plan(settings, None, found, ())
     store = Store(Path(settings.store))
     store.create()
-    specs = tuple(public_spec(spec_of(backend)) for backend in found if can_travel(backend))
+    specs = tuple(_recordable(public_spec(spec_of(backend))) for backend in found if can_travel(backend))
     for backend in found:
         missing = missing_package(backend)
         if missing is not None:
             log.warning("backend %s: %s; until then its events wait in the store", backend.name, missing)
     return Plan(settings, store, found, specs)
+
+
+def _recordable(spec: BackendSpec) -> BackendSpec:
+    """The backend as the run's first event names it."""
+    try:
+        encode(spec)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"backend {spec.name}: {error.object!a} is not UTF-8, so the record cannot name it"
+            " - give the backend another path"
+        ) from error
+    return spec

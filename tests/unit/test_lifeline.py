@@ -78,7 +78,7 @@ def until_cut(line, timeout_s=10.0):
 def test_orders_come_in_order_however_the_pipe_cuts_them(pipe):
     stream, writing = pipe
     line = LifeLine(stream, this_process())
-    orders = [OpenRun("/r1", ()), Flush(), OpenRun("/r2", ())]
+    orders = [OpenRun(b"/r1", ()), Flush(), OpenRun(b"/r2", ())]
     content = b"".join(map(to_line, orders))
     for at in range(0, len(content), 5):
         os.write(writing, content[at : at + 5])
@@ -102,9 +102,9 @@ def test_last_words_are_heard_after_the_death_and_a_torn_one_is_not(pipe):
     line = LifeLine(stream, who)
     process.kill()
     process.wait()
-    os.write(writing, to_line(OpenRun("/last", ())) + to_line(Flush())[:-3])
+    os.write(writing, to_line(OpenRun(b"/last", ())) + to_line(Flush())[:-3])
 
-    assert until_cut(line) == [OpenRun("/last", ())]
+    assert until_cut(line) == [OpenRun(b"/last", ())]
 
 
 def test_the_end_of_the_pipe_proves_nothing_while_the_trainer_lives():
@@ -138,7 +138,7 @@ def sender(tmp_path):
     store.create()
     store.senders.mkdir()
     process, who = trainer()
-    hello = Hello(who, "s1", 20.0, (str(tmp_path), *sys.path))
+    hello = Hello(who, "s1", 20.0, tuple(map(os.fsencode, (tmp_path, *sys.path))))
     with (store.senders / "s1.log").open("wb") as output:
         started = subprocess.Popen(SENDER, stdin=subprocess.PIPE, stdout=output, stderr=output, bufsize=0)
     started.stdin.write(to_line(hello))
@@ -151,7 +151,7 @@ def sender(tmp_path):
 
 def order_of(folder, *types):
     return to_line(
-        OpenRun(str(folder.path), tuple(BackendSpec(name, f"far:{name.title()}") for name in types))
+        OpenRun(os.fsencode(folder.path), tuple(BackendSpec(name, f"far:{name.title()}") for name in types))
     )
 
 

@@ -1,9 +1,11 @@
 """What cannot be delivered now costs no run its record, and a busy sender learns of every run."""
 
+import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,30 @@ def test_orders_that_a_busy_sender_had_no_room_for_reach_it_while_somebody_waits
     run.finish()
 
     assert all(one.delivery()["tensorboard"].is_settled for one in (run, *children))
+
+
+@pytest.fixture
+def odd_place(tmp_path):
+    """A folder whose name is not UTF-8, as file systems of Linux allow."""
+    place = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.mkdir(place)  # noqa: PTH102 - of bytes
+    except OSError:
+        pytest.skip("this file system has no such names")
+    return Path(os.fsdecode(place))
+
+
+def test_a_store_whose_path_is_not_utf_8_is_delivered(tmp_path, odd_place, monkeypatch):
+    monkeypatch.syspath_prepend(odd_place)
+    with mlobs.Tracker("unit", store=odd_place / "store", backends=[board(tmp_path)]).start_run() as run:
+        run.log_metric("loss", 0.5)
+
+    assert str(run.delivery()["tensorboard"]) == "tensorboard: 3 delivered"
+
+
+def test_a_backend_that_the_record_cannot_name_is_refused_at_construction(tmp_path, odd_place):
+    with pytest.raises(mlobs.UsageError, match=r"backend tensorboard: .*not UTF-8"):
+        mlobs.Tracker("unit", store=tmp_path / "store", backends=[board(odd_place)])
 
 
 @pytest.mark.parametrize("broken", ["no interpreter", "a file in the way"])

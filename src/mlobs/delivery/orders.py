@@ -21,13 +21,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     trainer: Process
     sender_id: str
     linger_s: float
-    sys_path: tuple[str, ...] = ()
+    sys_path: tuple[bytes, ...] = ()
 
 
 class OpenRun(msgspec.Struct, frozen=True, tag="open"):
-    """Deliver this run to these backends; `folder` is the run's folder, absolute."""
+    """Deliver this run to these backends; `folder` is the run's folder, absolute.
 
-    folder: str
+    Paths travel as `os.fsencode` gives them: a name on the disk need not be UTF-8.
+    """
+
+    folder: bytes
     backends: tuple[BackendSpec, ...]
 
 

@@ -46,7 +46,7 @@ def main() -> int:
     if not isinstance(hello, Hello):
         return 0  # the trainer died before it said a word
     if hello.sys_path:
-        sys.path[:] = hello.sys_path
+        sys.path[:] = map(os.fsdecode, hello.sys_path)
     return _Sender(hello, stream).run()
 
 
@@ -99,7 +99,7 @@ class _Sender:
                 self._hello = order  # another of its trackers lets it linger longer
 
     def _open(self, order: OpenRun) -> None:
-        folder = RunFolder(Path(order.folder))
+        folder = RunFolder(Path(os.fsdecode(order.folder)))
         self._output = Store(folder.store).senders / f"{self._hello.sender_id}.log"
         backends: dict[str, Backend] = {}
         for spec in order.backends:
