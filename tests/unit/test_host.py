@@ -277,7 +277,7 @@ def test_trim_cuts_a_dead_writers_file_to_its_records_and_leaves_a_living_ones(s
 def test_parameters_arrive_at_the_sender_as_they_were_given():
     params = {"key": b"\x00\xff", "limit": float("inf"), "nan": -float("inf"), "names": ["a\nb", None, True]}
     spec = BackendSpec("far", "m:Far", params)
-    order = OpenRun("/store/runs/r1", (spec,))
+    order = OpenRun(b"/store/runs/r1", (spec,))
     line = to_line(order)
 
     assert from_line(line) == order
