@@ -5,7 +5,18 @@ import signal
 import time
 
 import pytest
-from programs import board_points, delivered, local_points, only_run, run, running
+from programs import (
+    board_points,
+    delivered,
+    end_sender,
+    eventually,
+    local_points,
+    only_run,
+    run,
+    running,
+    sender_of,
+    write,
+)
 
 import mlobs
 from mlobs.journal.store import Store
@@ -132,6 +143,53 @@ def test_a_sender_that_cannot_start_is_a_warning_and_sync_delivers(tmp_path):
     (first, second) = Store(tmp_path / "store").runs()
     assert all(one.is_settled for one in sync([first, second]))
     assert len(board_points(tmp_path, first.run_id, "loss")) == 100
+
+
+LINGERING = """
+import os
+import mlobs
+from down import Down
+
+options = dict(store="store", backends=[Down()], finish_timeout_s=0)
+for linger_s in ("0", "60", "0"):
+    os.environ["MLOBS_LINGER_S"] = linger_s
+    mlobs.Tracker("modes", **options).start_run().finish()
+"""
+DOWN = """
+import dataclasses
+import mlobs
+from mlobs.backend import Capabilities
+
+@dataclasses.dataclass
+class Down:
+    name: str = "down"
+    capabilities = Capabilities()
+
+    def deliver(self, batch):
+        raise mlobs.Unavailable("down")
+
+    def close(self):
+        pass
+"""
+
+
+def test_the_sender_lingers_as_long_as_any_tracker_of_the_program_lets_it(tmp_path):
+    write(tmp_path, DOWN, "down.py")
+    done = run(tmp_path, LINGERING)
+    ended = time.time()
+    first, *_ = Store(tmp_path / "store").runs()
+
+    def lives_on():
+        sender = sender_of(tmp_path, first.run_id)
+        assert sender is not None, f"it left {time.time() - ended:.1f} s after the program"
+        return time.time() > ended + 2
+
+    try:
+        assert "for up to 60 s after this program" in done.stderr
+        eventually(lambda: sender_of(tmp_path, first.run_id))
+        eventually(lives_on)
+    finally:
+        end_sender(tmp_path, first.run_id)
 
 
 HUNG = """
