@@ -24,7 +24,7 @@ def own_program(monkeypatch):
     yield
     for sending in program()._senders.values():
         sender = getattr(sending, "_process", None)
-        if sender is not None and sender.poll() is None:
+        if sender is not None:
             sender.send_signal(signal.SIGCONT)
             sender.kill()
             sender.wait()
@@ -126,9 +126,8 @@ def test_threads_that_cannot_be_started_are_said_once_and_not_waited_for(tmp_pat
 def test_the_longest_linger_of_a_programs_trackers_counts(tmp_path, monkeypatch):
     for linger_s in ("7", "900", "8"):
         monkeypatch.setenv("MLOBS_LINGER_S", linger_s)
-        mlobs.Tracker(
-            "unit", store=tmp_path / "store", backends=[board(tmp_path)], finish_timeout_s=0
-        ).start_run()
+        tracker = mlobs.Tracker("unit", store=tmp_path / "store", backends=[board(tmp_path)])
+        tracker.start_run().finish()
 
     (sending,) = program()._senders.values()
     assert isinstance(sending, SenderProcess)
