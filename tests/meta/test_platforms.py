@@ -73,7 +73,7 @@ with tracker.start_run("baseline", params={"lr": 0.1}) as run:
     for step in range(1000):
         run.log_metric("loss", 1.0 / (step + 1), step=step)
     run.log_text("notes", "x" * 100_000)
-    assert isinstance(run._opened.writer._file, files.PlainFile), "a mapped file is for Linux alone"
+    assert isinstance(run._opened.writer._own().file, files.PlainFile), "a mapped file is for Linux alone"
 """
 READ = """
 import mlobs
