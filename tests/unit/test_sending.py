@@ -53,6 +53,14 @@ def test_orders_that_a_busy_sender_had_no_room_for_reach_it_while_somebody_waits
     assert all(one.delivery()["tensorboard"].is_settled for one in (run, *children))
 
 
+def test_a_python_without_pipes_that_never_block_delivers_too(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "set_blocking")  # Windows has it from Python 3.12 on
+    with mlobs.Tracker("unit", store=tmp_path / "store", backends=[board(tmp_path)]).start_run() as run:
+        run.log_metric("loss", 0.5)
+
+    assert run.delivery()["tensorboard"].is_settled
+
+
 @pytest.fixture
 def odd_place(tmp_path):
     """A folder whose name is not UTF-8, as file systems of Linux allow."""
