@@ -89,6 +89,7 @@ def test_without_any_descriptor_left_the_sender_goes_on_as_soon_as_there_is_one(
     host, backend = Host("s1"), MemoryBackend()
     first, second = record_run(store), record_run(store)
     host.open(first, {"memory": backend})
+    wait_until(lambda: host._lanes["memory"].is_complete(first.run_id))  # then the lane opens nothing
     held = exhaust_descriptors()
     try:
         host.open(second, {"memory": backend})
