@@ -7,6 +7,7 @@ import pytest
 from mlobs.backend import Capabilities
 from mlobs.delivery.courier import PARENT_WAIT_S, Courier
 from mlobs.delivery.report import report
+from mlobs.delivery.state import States
 from mlobs.errors import Unavailable
 from mlobs.events import Artifact, BackendSpec, Metrics, Process, RunFinished, RunStarted, Tags
 from mlobs.journal.store import Store
@@ -92,6 +93,21 @@ def test_while_it_waits_the_state_says_why_and_until_when(store):
     assert courier.step() == "waiting"
     assert (report(folder)["memory"].state, report(folder)["memory"].trouble) == ("backing off", "down")
     assert report(folder)["memory"].pending == 1
+
+
+def test_each_back_off_says_until_when(store):
+    folder, _ = open_run(store)
+    clock = Clock()
+    backend = FlakyBackend(MemoryBackend(), [Unavailable("down")] * 3)
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 1.0)
+    courier.add(folder)
+    untils = []
+    for _ in range(3):
+        courier.step()
+        untils.append(States(folder.delivery).refresh().of("memory").lane.until)
+        clock.now = untils[-1]
+
+    assert untils == [1000.5, 1001.5, 1003.5]
 
 
 def test_the_event_that_is_refused_is_parked_alone_with_its_reason(store):

@@ -42,7 +42,7 @@ class Courier:
         self._feeds: dict[str, Feed] = {}
         self._writers: dict[str, StateWriter] = {}
         self._since: dict[str, float] = {}
-        self._told: tuple[str, str] = ("delivering", "")
+        self._told: tuple[str, str, float] = ("delivering", "", 0.0)
         self._suspects: dict[str, str] = {}  # by run, the event that was refused alone
         self._holds_back = False
 
@@ -132,8 +132,11 @@ class Courier:
         feed.accept(record, draft)
 
     def _tell(self, feed: Feed) -> None:
-        """Write down that the lane's state changed, once per change, for every run that waits for it."""
-        told = (self.lane.state, self.lane.reason)
+        """Write down that the lane's state changed, once per change, for every run that waits for it.
+
+        When it tries again is part of it: whoever waits for the run decides by that how long.
+        """
+        told = (self.lane.state, self.lane.reason, self.lane.resume_at)
         if told != self._told:
             self._told = told
             for run_id, other in self._feeds.items():
