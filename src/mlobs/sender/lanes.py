@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 
 from mlobs.backend import Backend
 from mlobs.delivery.courier import Courier, Step
@@ -13,6 +14,9 @@ from mlobs.journal.store import RunFolder
 
 POLL_S = 0.25  # how long news may lie in the journal before an idle lane looks
 GATHER_S = 1.0  # after a batch that was not full: fewer, larger batches cost everybody less
+REST = 2.0  # times as long as a batch took, a lane rests behind it: beside a training that has all cores,
+# a niced process that is always runnable still costs it 3 %; one that rests two thirds of the time, 1 %
+MAX_REST_S = 5.0
 FAULT_S = 5.0  # after an error of our own (a full disk under the delivery state)
 
 _log = logging.getLogger(__name__)
@@ -106,6 +110,7 @@ class LaneThread:
             self._flush.clear()  # before the step: who asks during it is heard in the next turn
             self._is_flushing = True
         fault = self._obey(courier)
+        started = time.monotonic()
         step: Step | None = None
         try:
             step = courier.step(is_final=is_final)
@@ -116,7 +121,9 @@ class LaneThread:
             self._is_flushing = False
             if is_final and not fault:
                 self._drained_at = given
-        return FAULT_S if fault and step in (None, "idle") else self._pause_s(step, courier)
+        if fault and step in (None, "idle"):
+            return FAULT_S
+        return self._pause_s(step, courier, rest_s=min(MAX_REST_S, REST * (time.monotonic() - started)))
 
     def _obey(self, courier: Courier) -> str:
         """Take the runs that were given, and drop those that were taken back; return what went wrong.
@@ -143,12 +150,14 @@ class LaneThread:
             _log.error("lane %s stumbled; it goes on in %s s", self.name, FAULT_S, exc_info=error)
         return fault
 
-    def _pause_s(self, step: Step | None, courier: Courier) -> float:
+    def _pause_s(self, step: Step | None, courier: Courier, *, rest_s: float) -> float:
+        """Seconds to wait behind a step; while somebody waits for delivery, none behind a batch."""
+        is_hurried = self._is_flushing or self._is_final
         match step:
             case "more":
-                return 0.0
+                return 0.0 if is_hurried else rest_s
             case "sent":
-                return 0.0 if self._is_flushing or self._is_final else GATHER_S
+                return 0.0 if is_hurried else max(GATHER_S, rest_s)
             case "waiting":
                 return max(courier.wait_s(), 0.01)
             case _:
