@@ -135,9 +135,10 @@ class _Call:
         return params
 
     def _keep_result(self, run: Run, result: Any) -> Any:
-        """Record a mapping of numbers as final metrics, and give the result back as it is."""
-        if self._log_return == "metrics" and _is_metrics(result):
-            run.log_final(result)
+        """Record the numbers of a mapping as final metrics, and give the result back as it is."""
+        numbers_in = _numbers_in(result) if self._log_return == "metrics" else {}
+        if numbers_in:
+            run.log_final(numbers_in)
         return result
 
 
@@ -153,11 +154,11 @@ def _unless_data(value: object) -> object:
     return value
 
 
-def _is_metrics(result: object) -> bool:
-    """Tell whether a result is a mapping of names to numbers, and not empty."""
-    if not isinstance(result, Mapping) or not result:
-        return False
-    return all(isinstance(key, str) and _is_number(value) for key, value in result.items())
+def _numbers_in(result: object) -> dict[str, Any]:
+    """The entries of a mapping that are numbers under names; of anything else, none."""
+    if not isinstance(result, Mapping):
+        return {}
+    return {key: value for key, value in result.items() if isinstance(key, str) and _is_number(value)}
 
 
 def _is_number(value: object) -> bool:

@@ -25,6 +25,9 @@ class UsageError(MlobsError, ValueError):
 class StoreError(MlobsError, OSError):
     """The local store cannot be read or written; the message names the path and the remedy."""
 
+    def __str__(self) -> str:
+        return f"{self.strerror} ({self.filename})" if self.filename else str(self.strerror)
+
     @classmethod
     def of(cls, error: OSError, path: object, problem: str) -> StoreError:
         """Say what the operating system refused, and what to do about it."""

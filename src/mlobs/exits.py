@@ -77,7 +77,8 @@ def _chain_excepthook() -> None:
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         try:
-            program().end_all(ending(error))
+            if not hasattr(sys, "ps1"):  # at a prompt the program goes on behind an exception
+                program().end_all(ending(error))
         finally:
             earlier(kind, error, trace)
 

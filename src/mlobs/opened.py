@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from mlobs.sending import WAITS, Sending
 from mlobs.troubles import Troubles, caller, log
 from mlobs.values import text_of
 from mlobs.version import __version__
+
+_GONE = "the run's folder is gone: somebody deleted it while the run was open"
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,7 @@ class Opened:
         if plan.store is None:
             return cls(facts, plan, None, NullWriter(), _parent=parent)
         try:
-            folder = plan.store.new_run(run_id)
-            writer = Writer(folder.path, run_id, is_opener=True)
-            writer.append(facts)
+            folder, writer = _begun(plan.store, facts)
         except StoreError as error:
             if plan.on_error == "raise":
                 raise
@@ -205,6 +207,10 @@ class Opened:
         self.writer.close()
         if self.folder is None:
             return
+        if not self.folder.path.is_dir():
+            raise StoreError.of(
+                FileNotFoundError(errno.ENOENT, _GONE), self.folder.path, "its record is lost"
+            )
         names = tuple(backend.name for backend in self.plan.backends)
         awaited = [Awaited(self.folder, names, {self.writer.id: end}, self.troubles.total()), *self.awaited]
         if self._parent is not None:
@@ -226,9 +232,12 @@ class Opened:
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has of the run, by its name."""
+        names = [backend.name for backend in self.plan.backends]
         if self.folder is None:
-            return {}
-        return report(self.folder, [backend.name for backend in self.plan.backends])
+            return {name: BackendReport(name) for name in names}
+        if not self.folder.path.is_dir():
+            return {name: BackendReport(name, has_more=True, trouble=_GONE) for name in names}
+        return report(self.folder, names)
 
     def backend_ref(self, backend: str) -> BackendRef | None:
         """The vendor's id and URL of the run, None while they are not known.
@@ -243,6 +252,22 @@ class Opened:
             return None
         state = States(self.folder.delivery).refresh().of(backend)
         return None if state.ref is None else BackendRef(state.vendor_id or state.ref, state.url)
+
+
+def _begun(store: Store, facts: RunStarted) -> tuple[RunFolder, Writer]:
+    """Make the folder and the journal of a run, or nothing at all.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    folder = store.new_run(facts.run_id)
+    try:
+        writer = Writer(folder.path, facts.run_id, is_opener=True)
+        writer.append(facts)
+    except StoreError:
+        shutil.rmtree(folder.path, ignore_errors=True)  # a run without a start would only be in the way
+        raise
+    return folder, writer
 
 
 def _program_name() -> tuple[str, ...]:

@@ -54,6 +54,7 @@ def artifact_of_file(
     writer: AnyWriter, source: Path, path: str, step: int | None, meta: Meta | None
 ) -> Artifact:
     """Keep a file as it is now; it may change or vanish afterwards."""
+    existing(source, "log_artifact")
     media_type = _media_type(path, "application/octet-stream")
     if source.stat().st_size <= INLINE_BYTES:
         content = source.read_bytes()
@@ -69,13 +70,13 @@ def files_of(
 ) -> Iterator[tuple[Path, str]]:
     """Yield each file below a folder, sorted, with its path as an artifact; of a file, itself.
 
-    The folder `left_out` counts as empty; it is spelled as a path below `source`.
+    The folder `left_out` counts as empty; it is spelled as a path below `source`. What is no file (a
+    broken link, a pipe) comes too: keeping it will say why it cannot be kept.
     """
     if not source.is_dir():
         yield source, clean_path(artifact_path or source.name)
     for path in sorted(_below(source, left_out)):
-        if path.is_file():
-            yield path, clean_path(posixpath.join(artifact_path or "", path.relative_to(source).as_posix()))
+        yield path, clean_path(posixpath.join(artifact_path or "", path.relative_to(source).as_posix()))
 
 
 def store_below(source: Path, store: Path) -> Path | None:

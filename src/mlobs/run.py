@@ -19,7 +19,17 @@ from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
 from mlobs.program import Ending
 from mlobs.troubles import caller, log, names_in
-from mlobs.values import flatten, meta_of, name_of, optional_step, plain, repr_of, scalar, step_number
+from mlobs.values import (
+    flatten,
+    meta_of,
+    name_of,
+    optional_step,
+    plain,
+    repr_of,
+    scalar,
+    step_number,
+    tag_name_of,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
@@ -125,7 +135,7 @@ class Run:
     def set_tag(self, key: str, value: object) -> None:
         """Set a tag; a later value replaces an earlier one."""
         with self._troubles.noted("set_tag", key):
-            self._opened.append(Tags(time(), {name_of(key): str(plain(value))}))
+            self._opened.append(Tags(time(), {tag_name_of(key): str(plain(value))}))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set several tags; values become text."""
@@ -133,7 +143,7 @@ class Run:
             values: dict[str, str] = {}
             for key, value in tags.items():
                 with self._troubles.noted("set_tags", key):
-                    values[name_of(key)] = str(plain(value))
+                    values[tag_name_of(key)] = str(plain(value))
             if values:
                 self._opened.append(Tags(time(), values))
 

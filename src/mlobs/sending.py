@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -145,7 +144,7 @@ class SenderProcess:
         if self._starts >= MAX_STARTS:
             return
         self._starts += 1
-        self._sender_id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._sender_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._process = self._spawn(self._sender_id)
         _step_back(self._process.pid)
         assert self._process.stdin is not None
@@ -196,7 +195,7 @@ class SenderThread:
     def __init__(self) -> None:
         from mlobs.sender.host import Host
 
-        self._host = Host(f"{os.getpid()}-{secrets.token_hex(4)}")
+        self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
         self._setbacks = _Setbacks("the threads of delivery cannot be started")
         self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread

@@ -98,9 +98,9 @@ class Tracker:
     ) -> Function | Callable[[Function], Function]:
         """Decorate a train function: each call becomes a run, or a child of the current one.
 
-        The call's arguments become params (nested configs under dotted names), a mapping of numbers
-        that it returns becomes final metrics (`log_return=None`: not), and a parameter named `run`
-        receives the Run. Plain, async and generator functions return what they returned before.
+        The call's arguments become params (nested configs under dotted names), the numbers of a
+        mapping that it returns become final metrics (`log_return=None`: not), and a parameter named
+        `run` receives the Run. Plain, async and generator functions return what they returned before.
         """
 
         def start(run_name: str, params: Mapping[str, Any]) -> Run:

@@ -62,6 +62,18 @@ def name_of(key: object) -> str:
     raise UsageError(f"a name is {_short(key)}; expected a string that is not empty")
 
 
+def tag_name_of(key: object) -> str:
+    """The key as the name of a tag.
+
+    Raises:
+        UsageError: it is no name, or one of mlobs' own tags, by which runs are found again.
+    """
+    name = name_of(key)
+    if name.startswith("mlobs."):
+        raise UsageError(f"tag {name!r} is mlobs' own; choose a name that does not begin with 'mlobs.'")
+    return name
+
+
 def step_number(step: object) -> int:
     """The step as an int: an integer of any library, or a float that is whole.
 

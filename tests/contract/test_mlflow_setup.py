@@ -79,3 +79,8 @@ def test_processes_that_open_a_fresh_database_at_once_all_deliver(tmp_path):
     runs = client.search_runs([experiment_id])
     assert {run.data.tags["mlobs.run_id"] for run in runs} == {f"run{i}" for i in range(6)}
     assert all(len(client.get_metric_history(run.info.run_id, "a")) == 300 for run in runs)
+
+
+def test_a_mistyped_scheme_is_answered_with_its_neighbour():
+    with pytest.raises(UsageError, match="did you mean http://"):
+        MLflow("htp://127.0.0.1:5000")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -59,7 +61,9 @@ def test_offline_keeps_everything_until_sync(tmp_path):
 def test_disabled_leaves_no_file_and_no_process_and_no_word(tmp_path, how):
     argument, env = how
     source = (
-        TRAINING + "import os\nassert ref is None and reports == {}\nprint(os.popen('ps -o ppid= -A').read())"
+        TRAINING
+        + "import os\nassert ref is None and not any(one.delivered for one in reports.values())\n"
+        + "print(os.popen('ps -o ppid= -A').read())"
     )
 
     done = run(tmp_path, source, argument, **env)
@@ -234,3 +238,17 @@ sys.stderr = Tee(sys.stderr)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert delivered(tmp_path, Store(tmp_path / "store").find("latest").run_id, "tensorboard")
+
+
+def test_at_a_prompt_an_exception_ends_no_run(tmp_path):
+    typed = (
+        f"import mlobs; run = mlobs.Tracker('e', store={str(tmp_path / 'store')!r}).start_run()\n"
+        "a typo\n"
+        "run.log_metric('a', 2.0)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-i", "-q"], input=typed, text=True, capture_output=True, check=True, timeout=60
+    )
+
+    record = mlobs.load_run("latest", store=tmp_path / "store")
+    assert (record.status, record.last_metrics) == ("FINISHED", {"a": 2.0})

@@ -1,11 +1,14 @@
 """A run opens whatever became of the store, and its record says how it ended."""
 
 import inspect
+import os
 import shutil
+import time
 
 import pytest
 
 import mlobs
+from mlobs.journal import files
 
 
 @pytest.fixture
@@ -48,3 +51,45 @@ def test_the_exit_code_is_recorded(tmp_path, code, recorded):
 
 def test_module_level_calls_show_the_signature_that_they_have():
     assert str(inspect.signature(mlobs.log_metric)).startswith("(key: 'str', value: 'SupportsFloat', step:")
+
+
+def test_a_run_that_could_not_begin_leaves_nothing_in_the_way(tmp_path, monkeypatch):
+    tracker = mlobs.Tracker("e", store=tmp_path / "store")
+    with tracker.start_run("good"):
+        pass
+    real = os.posix_fallocate
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: real(-1, 0, 1))  # EBADF: it cannot be reserved
+    monkeypatch.setattr(files, "can_map", lambda _: True)
+    with tracker.start_run("bad"):
+        pass
+    monkeypatch.undo()
+
+    assert mlobs.load_run("latest", store=tmp_path / "store").name == "good"
+    assert len(list((tmp_path / "store" / "runs").iterdir())) == 1
+
+
+def test_a_deleted_store_is_said_and_not_waited_for(tmp_path, caplog):
+    tracker = mlobs.Tracker("e", store=tmp_path / "store", backends=["tensorboard"], finish_timeout_s=30)
+    run = tracker.start_run("lost")
+    shutil.rmtree(tmp_path / "store")
+    began = time.monotonic()
+    run.finish()
+
+    assert time.monotonic() - began < 10
+    assert "somebody deleted it while the run was open" in caplog.text
+    assert not run.delivery()["tensorboard"].is_settled
+
+
+def test_a_disabled_run_reports_on_its_backends_too(tmp_path):
+    tracker = mlobs.Tracker("e", store=tmp_path / "store", backends=["tensorboard"], mode="disabled")
+    with tracker.start_run() as run:
+        assert run.delivery()["tensorboard"].delivered == 0
+
+
+def test_mlobs_own_tags_cannot_be_set(tmp_path, caplog):
+    with mlobs.Tracker("e", store=tmp_path / "store").start_run() as run:
+        run.set_tag("mlobs.run_id", "another")
+        run.set_tags({"mlobs.status": "FINE", "team": "x"})
+
+    assert "is mlobs' own" in caplog.text
+    assert mlobs.load_run(run.id, store=tmp_path / "store").tags == {"team": "x"}

@@ -154,3 +154,17 @@ def test_the_store_is_never_copied_into_itself(tmp_path, monkeypatch, caplog):
     }
     assert ["leaves out store: it is the store" in text for text in caplog.messages] == [True, False, True]
     assert mlobs.load_run(run.id, store=tmp_path / "store").end.unrecorded == 0
+
+
+def test_what_is_no_file_in_a_folder_is_said(tmp_path, caplog):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    (folder / "whole.txt").write_text("x")
+    (folder / "broken").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe")
+    with mlobs.Tracker("e", store=tmp_path / "store").start_run() as run:
+        run.log_artifacts(folder)
+
+    assert [one.path for one in mlobs.load_run(run.id, store=tmp_path / "store").artifacts] == ["whole.txt"]
+    assert "there is no" in caplog.text
+    assert "neither a file nor a folder" in caplog.text

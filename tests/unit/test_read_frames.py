@@ -217,3 +217,10 @@ def test_without_a_store_the_one_that_a_tracker_would_use_is_read(tmp_path, monk
     assert list(mlobs.runs()["name"]) == ["by the environment"]
     assert mlobs.load_run("latest").name == "by the environment"
     assert len(mlobs.metrics()) == 0
+
+
+def test_an_unknown_status_is_refused_and_any_case_is_taken(tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="expected one of RUNNING, FINISHED"):
+        runs(store=tmp_path, status="bogus")
+    assert runs(store=tmp_path, status="finished").empty

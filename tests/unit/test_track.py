@@ -80,9 +80,13 @@ def test_a_call_is_a_run_with_its_arguments_and_its_result(tracker, records):
     assert mlobs.current_run() is None
 
 
-@pytest.mark.parametrize(
-    "result", [None, 0.5, {}, {"a": "b"}, {"a": 1.0, "b": [1]}, {1: 2.0}, {"ok": True}], ids=repr
-)
+def test_the_numbers_among_other_results_are_final_metrics(tracker, records):
+    tracker.track(lambda: {"auc": 0.9, "model": "sgd", "nested": {"a": 1}})()
+
+    assert records()[0].last_metrics == {"auc": 0.9}
+
+
+@pytest.mark.parametrize("result", [None, 0.5, {}, {"a": "b"}, {1: 2.0}, {"ok": True}], ids=repr)
 def test_a_result_that_is_no_mapping_of_numbers_is_only_returned(tracker, records, result, caplog):
     assert tracker.track(lambda: result)() is result
     assert records()[0].last_metrics == {}

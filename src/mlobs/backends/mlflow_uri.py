@@ -10,6 +10,7 @@ from mlobs.errors import UsageError
 
 DEFAULT = "sqlite:///mlflow.db"  # MLflow's own default since 3.7, in the working directory
 _DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})  # mlflow.store.db.db_types
+_SCHEMES = (*sorted(_DATABASES), "http", "https", "databricks", "uc")  # others are plugins'
 _SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?):///(?P<path>[^?]+)(?P<query>\?.*)?")
 
 
@@ -33,6 +34,11 @@ def resolved(tracking_uri: str) -> str:
             f"tracking_uri is {tracking_uri!r}, not a URI - type 'http://{tracking_uri}' for a server, "
             f"or 'sqlite:///{tracking_uri}.db' for a database in a file"
         )
+    if scheme not in _SCHEMES:
+        import difflib
+
+        for close in difflib.get_close_matches(scheme, _SCHEMES, n=1, cutoff=0.75):
+            raise UsageError(f"tracking_uri is {tracking_uri!r}; did you mean {close}:// ?")
     return tracking_uri
 
 

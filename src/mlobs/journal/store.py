@@ -8,7 +8,7 @@ STORE/senders/                         the senders' own output
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ def new_run_id(at: float) -> str:
     """Name a run: unique, and sortable by its start (UTC, microseconds)."""
     whole = int(at)
     micros = int((at - whole) * 1_000_000)
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}-{secrets.token_hex(3)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}-{os.urandom(3).hex()}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Store:
         """
         try:
             (self.path / "runs").mkdir(parents=True, exist_ok=True)
-            probe = self.path / "runs" / f".probe-{secrets.token_hex(4)}"
+            probe = self.path / "runs" / f".probe-{os.urandom(4).hex()}"
             probe.mkdir()
             probe.rmdir()
         except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import secrets
 import time
 import weakref
 from collections.abc import Iterator
@@ -132,7 +131,7 @@ class Writer:
     def _make(self) -> _Own:
         process = this_process()
         host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
-        writer = f"{host}-{process.pid}-{secrets.token_hex(4)}"
+        writer = f"{host}-{process.pid}-{os.urandom(4).hex()}"
         path = self.folder / f"{writer}{JOURNAL_SUFFIX}"
         file = open_file(path, mapped=self._mapped)
         file.append(frame(encode(Header(FORMAT, self._run_id, writer, process, time.time(), self.is_opener))))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from mlobs.errors import UsageError
+from mlobs.events import Status
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.point_frame import frame_of_points
 from mlobs.read.points import that_count
@@ -13,6 +15,7 @@ from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
 if TYPE_CHECKING:
     import pandas as pd
 
+STATUSES: tuple[str, ...] = get_args(Status)
 _TEXTS = ("run_id", "experiment", "name", "status")
 _TIMES = ("started", "ended")
 
@@ -23,8 +26,11 @@ def read_runs(
     """Read the runs of a store one after the other, oldest first; one that has recorded nothing is left out.
 
     Raises:
+        UsageError: there is no such status.
         StoreError: there is no such store.
     """
+    if status is not None and status.upper() not in STATUSES:
+        raise UsageError(f"status is {status!r}; expected one of {', '.join(STATUSES)}")
     is_alive = liveness()
     for folder in open_store(store).runs():
         record = read_run(folder, is_alive)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class _Syncing:
     """The lanes that serve all portions of runs, and what stands in the way of some."""
 
     def __init__(self, only: Sequence[str], options: Mapping[str, Mapping[str, Any]], watch: _Watch) -> None:
-        self.host = Host(f"sync-{os.getpid()}-{secrets.token_hex(4)}")
+        self.host = Host(f"sync-{os.getpid()}-{os.urandom(4).hex()}")
         self.problems: dict[str, dict[str, str]] = {}
         self._only, self._options, self._watch = only, options, watch
         self._known: dict[str, Backend] = {}
