@@ -123,8 +123,8 @@ def test_re_entering_while_the_file_grows_loses_nothing(tmp_path, mapped, monkey
     window = files._Window
 
     class ReenteringWindow(window):
-        def __init__(self, descriptor, start, size):
-            super().__init__(descriptor, start, size)
+        def __init__(self, fd, start, size):
+            super().__init__(fd, start, size)
             monkeypatch.setattr(files, "_Window", window)
             for _ in range(6_000):  # more than the segment that is just being made
                 appended.append(next(inner))
@@ -145,8 +145,8 @@ def test_a_file_that_is_closed_while_it_grows_stays_whole(tmp_path, monkeypatch)
     window = files._Window
 
     class ClosingWindow(window):
-        def __init__(self, descriptor, start, size):
-            super().__init__(descriptor, start, size)
+        def __init__(self, fd, start, size):
+            super().__init__(fd, start, size)
             writer.close()
 
     monkeypatch.setattr(files, "_Window", ClosingWindow)

@@ -12,12 +12,14 @@ import errno
 import mmap
 import os
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Protocol
 
 from mlobs.errors import StoreError
 from mlobs.journal.format import SEGMENT_BYTES
 
+_RETIRED = 8  # files that are closed after one before its descriptor is: microseconds would do
 _RESERVING_FILE_SYSTEMS = {"ext4", "xfs", "tmpfs"}  # fallocate reserves: a full disk is never a SIGBUS
 
 
@@ -88,10 +90,10 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags, 0o666))
+        self._fd: int | None = os.open(path, flags, 0o666)
         self._windows: dict[int, _Window | None] = {}
         self._closed_at = 0
-        window = _Window(self._descriptor, 0, SEGMENT_BYTES)
+        window = _Window(self._fd, 0, SEGMENT_BYTES)
         self._windows[0] = window
         self._enter(window)
 
@@ -116,26 +118,29 @@ class MappedFile:
 
     def close(self) -> None:
         """Seal the last window and cut off what was reserved behind it."""
-        descriptor, window = self._descriptor, self._window
+        fd, window = self._fd, self._window
         while (following := self._windows.setdefault(window.end, None)) is not None:
             window = following  # another thread has extended the file meanwhile
-        if descriptor is not None:
+        if fd is not None:
             self._closed_at = window.start + window.seal()
-            self._descriptor = None
-            os.ftruncate(descriptor.number, self._closed_at)
+            self._fd = None
+            os.ftruncate(fd, self._closed_at)
+            _retire(fd)
 
     def abandon(self) -> None:
         """Unmap without touching the file."""
         self._window.map.close()
-        self._descriptor = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _append_further_on(self, record: bytes) -> None:
         while True:
-            window, descriptor = self._window, self._descriptor
+            window, fd = self._window, self._fd
             following = self._windows.get(window.end, window)
-            if following is window and descriptor is not None:
+            if following is window and fd is not None:
                 # OSError: the disk is full, nothing has changed
-                fresh = _Window(descriptor, window.end, _round_up(len(record)))
+                fresh = _Window(fd, window.end, _round_up(len(record)))
                 following = self._windows.setdefault(window.end, fresh)
                 if following is not fresh:
                     fresh.map.close()
@@ -152,23 +157,27 @@ class MappedFile:
         self._write = window.map.write
 
 
-class _Descriptor:
-    """A file descriptor that stays open while anybody holds it: a closed number is soon another file's."""
+_retired: deque[int] = deque()
 
-    def __init__(self, number: int) -> None:
-        self.number = number
 
-    def __del__(self) -> None:
-        os.close(self.number)
+def _retire(fd: int) -> None:
+    """Close the descriptor of a closed file, some files later.
+
+    Another thread may be about to extend that file, and a number that is closed is soon another
+    file's. Not in a `__del__`: a Ctrl-C that arrives there is lost.
+    """
+    _retired.append(fd)
+    if len(_retired) > _RETIRED:
+        os.close(_retired.popleft())
 
 
 class _Window:
     """One mapped stretch `[start, end)` of the file, with a position of its own."""
 
-    def __init__(self, descriptor: _Descriptor, start: int, size: int) -> None:
+    def __init__(self, fd: int, start: int, size: int) -> None:
         self.start, self.end = start, start + size
-        os.posix_fallocate(descriptor.number, start, size)
-        self.map = mmap.mmap(descriptor.number, size, offset=start)
+        os.posix_fallocate(fd, start, size)
+        self.map = mmap.mmap(fd, size, offset=start)
         with contextlib.suppress(OSError):  # a kernel without advice
             # No read-ahead: a fault then costs one page (2-3 us in every 60th call or so), not 32 pages
             # of zeros. To populate all pages here cost the one call that maps 160 us instead of 35 us.
