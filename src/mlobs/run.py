@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from itertools import count
-from pathlib import Path, PurePath
-from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import TYPE_CHECKING
 
-from mlobs import current, payloads
+from mlobs import current
 from mlobs.delivery.report import BackendReport
 from mlobs.errors import UsageError
-from mlobs.events import Meta, Metrics, Status, Tags
+from mlobs.events import Status
 from mlobs.exits import ending
-from mlobs.ledger import Ledger
 from mlobs.opened import BackendRef, Opened
 from mlobs.program import Ending
-from mlobs.troubles import caller, log, names_in
-from mlobs.values import (
-    flatten,
-    meta_of,
-    name_of,
-    optional_step,
-    plain,
-    repr_of,
-    scalar,
-    step_number,
-    tag_name_of,
-)
+from mlobs.recorder import Recorder
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
@@ -37,27 +21,19 @@ if TYPE_CHECKING:
 _ENDS: tuple[Status, ...] = ("FINISHED", "FAILED", "KILLED", "CRASHED")
 
 
-class Run:
+class Run(Recorder):
     """One training. Made by `Tracker.start_run` or `Run.child`; usable from any thread.
 
-    - When a call returns, what it recorded survives `kill -9` of the process.
-    - No call waits for a backend, but `finish` does, within a budget.
-    - What cannot be recorded is warned about once per name, with the caller's file and line, and
-      counted; with `on_error="raise"` it is an exception instead.
-
+    It records what `Recorder` describes; `finish` alone waits for the backends, within a budget.
     `id` is unique and sortable by start; `name` and `experiment` are for people.
     """
 
     def __init__(
         self, opened: Opened, params: object = None, tags: Mapping[str, object] | None = None
     ) -> None:
-        self._opened = opened
+        super().__init__(opened)
         self.id, self.name, self.experiment = opened.facts.run_id, opened.facts.name, opened.facts.experiment
         self.parent_id = opened.facts.parent_run_id
-        self._troubles = opened.troubles
-        self._ledger = Ledger(opened.plan.on_conflict)
-        self._steps: defaultdict[str, count[int]] = defaultdict(count)
-        self._last_step = 0
         opened.register(self)
         self._record_start(params, tags)
 
@@ -70,130 +46,6 @@ class Run:
     def status(self) -> Status:
         """RUNNING, or how the run ended."""
         return self._opened.status
-
-    def log_metric(
-        self, key: str, value: SupportsFloat, step: int | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record one value of a metric.
-
-        `value` is a float, or anything with `.item()` and size 1; NaN and infinities are kept.
-        `step` is any integer, in any order; left out, the calls for this name are counted from 0.
-        A repeated (key, step) keeps both points.
-        """
-        try:
-            number = value if type(value) is float else scalar(key, value)
-            if type(key) is not str or not key:
-                key = name_of(key)
-            if step is None:
-                step = next(self._steps[key])
-            elif type(step) is not int:
-                step = step_number(step)
-            if meta is not None:
-                meta = meta_of(meta)
-            self._opened.append(Metrics(time(), step, {key: number}, meta))
-            self._last_step = step
-        except Exception as error:
-            self._troubles.report("log_metric", key, error)
-
-    def log_metrics(
-        self, metrics: Mapping[str, SupportsFloat], step: int | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record several metrics of one step as one event; see `log_metric` for values and steps."""
-        try:
-            try:
-                values: dict[str, float] = {}
-                for key, value in metrics.items():
-                    name = key if type(key) is str and key else name_of(key)
-                    values[name] = value if type(value) is float else scalar(key, value)
-            except Exception:
-                values = self._recordable(metrics)
-            if meta is not None:
-                meta = meta_of(meta)
-            if step is None or not values:
-                self._append_counted(values, meta)
-                return
-            if type(step) is not int:
-                step = step_number(step)
-            self._opened.append(Metrics(time(), step, values, meta))
-            self._last_step = step
-        except Exception as error:
-            self._troubles.report("log_metrics", names_in(metrics), error)
-
-    def log_param(self, key: str, value: object) -> None:
-        """Record one parameter; a mapping or config object becomes several, under dotted names."""
-        with self._troubles.noted("log_param", key):
-            self._enter_params(flatten({name_of(key): value}))
-
-    def log_params(self, params: object) -> None:
-        """Record a mapping, a dataclass or a config object; nested fields get dotted names.
-
-        A parameter that already has another value is settled by `on_conflict`; both are recorded.
-        """
-        with self._troubles.noted("log_params", names_in(params)):
-            self._enter_params(flatten(params))
-
-    def set_tag(self, key: str, value: object) -> None:
-        """Set a tag; a later value replaces an earlier one."""
-        with self._troubles.noted("set_tag", key):
-            self._opened.append(Tags(time(), {tag_name_of(key): str(plain(value))}))
-
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Set several tags; values become text."""
-        with self._troubles.noted("set_tags", names_in(tags)):
-            values: dict[str, str] = {}
-            for key, value in tags.items():
-                with self._troubles.noted("set_tags", key):
-                    values[tag_name_of(key)] = str(plain(value))
-            if values:
-                self._opened.append(Tags(time(), values))
-
-    def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
-        """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
-        with self._troubles.noted("log_text", name):
-            self._opened.append(
-                payloads.artifact_of_text(self._opened.writer, name, text, optional_step(step), meta_of(meta))
-            )
-
-    def log_dict(
-        self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
-        with self._troubles.noted("log_dict", name):
-            self._opened.append(
-                payloads.artifact_of_dict(
-                    self._opened.writer, name, value, optional_step(step), meta_of(meta)
-                )
-            )
-
-    def log_artifact(
-        self,
-        local_path: str | PurePath,
-        artifact_path: str | None = None,
-        *,
-        step: int | None = None,
-        meta: Meta | None = None,
-    ) -> None:
-        """Record a file as it is now, in the run's folder `artifact_path`; a folder with all its files.
-
-        The file is copied before this returns: it may change, move or vanish afterwards.
-        """
-        with self._troubles.noted("log_artifact", str(local_path)):
-            source = payloads.existing(local_path, "log_artifact")
-            target = f"{artifact_path}/{source.name}" if artifact_path else source.name
-            self._keep_files(source, target, optional_step(step), meta_of(meta))
-
-    def log_artifacts(
-        self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record every file below a folder as it is now, in the run's folder `artifact_path`.
-
-        The store itself is left out: it would be copied into itself.
-        """
-        with self._troubles.noted("log_artifacts", str(local_dir)):
-            source = payloads.existing(local_dir, "log_artifacts")
-            if not source.is_dir():
-                raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
-            self._keep_files(source, artifact_path, None, meta_of(meta))
 
     def child(
         self, name: str | None = None, *, params: object = None, tags: Mapping[str, object] | None = None
@@ -225,10 +77,6 @@ class Run:
         """
         return self._opened.backend_ref(backend)
 
-    def log_final(self, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Record metrics of the whole run, at the last step that was logged."""
-        self.log_metrics(metrics, step=self._last_step)
-
     def __enter__(self) -> Self:
         return self
 
@@ -249,43 +97,6 @@ class Run:
         except BaseException as error:  # nobody has the run yet who could end it
             self._opened.close(ending(error))
             raise
-
-    def _recordable(self, metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
-        """Return all values but those that cannot be recorded, which are reported one by one."""
-        if not hasattr(metrics, "items"):
-            raise UsageError(f"metrics is {repr_of(metrics)}; expected a mapping, such as {{'loss': 0.3}}")
-        values: dict[str, float] = {}
-        for key, value in metrics.items():
-            with self._troubles.noted("log_metrics", key):
-                values[name_of(key)] = scalar(key, value)
-        return values
-
-    def _keep_files(self, source: Path, target: str | None, step: int | None, meta: Meta | None) -> None:
-        folder = self._opened.folder
-        store = payloads.store_below(source, folder.store) if folder is not None else None
-        if store is not None:
-            self._troubles.remark("log_artifacts", str(source), f"leaves out {store}: it is the store")
-        for path, name in payloads.files_of(source, target, store):
-            with self._troubles.noted("log_artifact", str(path)):
-                self._opened.append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
-
-    def _append_counted(self, values: Mapping[str, float], meta: Meta | None) -> None:
-        """Record values without a step: each name has a count of its own, so one event per count."""
-        by_step: defaultdict[int, dict[str, float]] = defaultdict(dict)
-        for name, value in values.items():
-            by_step[next(self._steps[name])][name] = value
-        now = time()
-        for step, group in by_step.items():
-            self._opened.append(Metrics(now, step, group, meta))
-        self._last_step = max(by_step, default=self._last_step)
-
-    def _enter_params(self, params: Mapping[str, object]) -> None:
-        events, warning = self._ledger.weigh(params)
-        for event in events:
-            self._opened.append(event)
-            self._ledger.enter(event)
-        if warning:
-            log.warning("%s: %s", caller(), warning)
 
 
 def current_run() -> Run | None:

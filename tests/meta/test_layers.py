@@ -15,6 +15,7 @@ LAYERS = [
     "mlobs.tracker",
     "mlobs.decorator",
     "mlobs.run",
+    "mlobs.recorder",
     "mlobs.opened",
     "mlobs.current",
     "mlobs.exits",
