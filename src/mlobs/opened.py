@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
-from typing import Any, Literal
+from typing import Any
 
 from mlobs import current
-from mlobs.backend import Backend
-from mlobs.config import Settings
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.state import States
 from mlobs.errors import StoreError, UsageError
-from mlobs.events import BackendSpec, Event, RunFinished, RunStarted, Status, kind_of
+from mlobs.events import Event, RunFinished, RunStarted, Status, kind_of
 from mlobs.exits import watch
 from mlobs.finishing import Awaited, say, wait_for_delivery
-from mlobs.journal.process import this_process
-from mlobs.journal.store import RunFolder, Store, new_run_id
-from mlobs.journal.writer import AnyWriter, NullWriter, Writer
-from mlobs.ledger import OnConflict
+from mlobs.journal.store import RunFolder
+from mlobs.journal.writer import AnyWriter
+from mlobs.opening import Begun, Plan, begin
 from mlobs.program import FINISHED, Ending, program
-from mlobs.sending import WAITS, Sending
-from mlobs.troubles import Troubles, caller, log
+from mlobs.sending import WAITS
+from mlobs.troubles import Troubles
 from mlobs.values import text_of
-from mlobs.version import __version__
 
 _GONE = "the run's folder is gone: somebody deleted it while the run was open"
 
@@ -42,87 +35,28 @@ class BackendRef:
     url: str | None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a tracker has settled for its runs. `store` is None when tracking is disabled."""
-
-    settings: Settings
-    store: Store | None
-    backends: tuple[Backend, ...]
-    public_specs: tuple[BackendSpec, ...]
-
-    @property
-    def on_error(self) -> Literal["warn", "raise"]:
-        """What happens to a call that records nothing."""
-        return self.settings.on_error
-
-    @property
-    def on_conflict(self) -> OnConflict:
-        """What happens to a parameter that changes."""
-        return self.settings.on_conflict
-
-    def sending(self) -> Sending | None:
-        """Who delivers; None if there is nothing to deliver to, or not now."""
-        if self.store is None or not self.backends or self.settings.mode != "online":
-            return None
-        return program().sending(self.settings.delivery, self.store, self.settings.linger_s)
-
-
 @dataclass
 class Opened:
     """One open run, from its first event to its last, and the wait behind it."""
 
-    facts: RunStarted
     plan: Plan
-    folder: RunFolder | None
-    writer: AnyWriter
+    begun: Begun
     status: Status = "RUNNING"
     face: Any = None
     _parent: Opened | None = None
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)
+    facts: RunStarted = field(init=False)
+    folder: RunFolder | None = field(init=False)
+    writer: AnyWriter = field(init=False)
     troubles: Troubles = field(init=False)
     append: Callable[[Event], None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.troubles = Troubles(self.plan.on_error)
+        self.facts, self.folder, self.writer = self.begun
         self.append = self.writer.append
-
-    @classmethod
-    def open(cls, plan: Plan, experiment: object, name: object, parent: Opened | None = None) -> Opened:
-        """Open a run: its folder and its journal with its start, on the disk when this returns.
-
-        A store that has become unwritable costs the record, not the training: the run is open and
-        records nothing, and that is said.
-
-        Raises:
-            StoreError: only with `on_error="raise"`: the store cannot be written.
-        """
-        at = time()
-        run_id = new_run_id(at)
-        facts = RunStarted(
-            at=at,
-            run_id=run_id,
-            experiment=text_of(experiment),
-            name=("" if name is None else text_of(name)) or f"run-{run_id.rpartition('-')[2]}",
-            process=this_process(),
-            parent_run_id=parent.facts.run_id if parent else None,
-            backends=plan.public_specs,
-            mlobs_version=__version__,
-            python_version=platform.python_version(),
-            argv=_program_name(),
-        )
-        if plan.store is None:
-            return cls(facts, plan, None, NullWriter(), _parent=parent)
-        try:
-            folder, writer = _begun(plan.store, facts)
-        except StoreError as error:
-            if plan.on_error == "raise":
-                raise
-            log.warning("%s: nothing of run %s will be recorded: %s", caller(), facts.name, error)
-            return cls(facts, plan, None, NullWriter(), _parent=parent)
-        return cls(facts, plan, folder, writer, _parent=parent)
 
     @property
     def is_open(self) -> bool:
@@ -159,7 +93,8 @@ class Opened:
 
     def child(self, name: object) -> Opened:
         """Open a run below this one."""
-        return Opened.open(self.plan, self.facts.experiment, name, parent=self)
+        begun = begin(self.plan, self.facts.experiment, name, parent_run_id=self.facts.run_id)
+        return Opened(self.plan, begun, _parent=self)
 
     def end(self, ending: Ending) -> None:
         """Record the end, at once, without waiting for anyone.
@@ -252,27 +187,6 @@ class Opened:
             return None
         state = States(self.folder.delivery).refresh().of(backend)
         return None if state.ref is None else BackendRef(state.vendor_id or state.ref, state.url)
-
-
-def _begun(store: Store, facts: RunStarted) -> tuple[RunFolder, Writer]:
-    """Make the folder and the journal of a run, or nothing at all.
-
-    Raises:
-        StoreError: the store cannot be written.
-    """
-    folder = store.new_run(facts.run_id)
-    try:
-        writer = Writer(folder.path, facts.run_id, is_opener=True)
-        writer.append(facts)
-    except StoreError:
-        shutil.rmtree(folder.path, ignore_errors=True)  # a run without a start would only be in the way
-        raise
-    return folder, writer
-
-
-def _program_name() -> tuple[str, ...]:
-    """What was called, without its arguments: they may hold secrets; the snapshot redacts them first."""
-    return tuple(text_of(one) for one in getattr(sys, "argv", ())[:1])
 
 
 def _finished(ending: Ending, unrecorded: int) -> RunFinished:

@@ -16,7 +16,8 @@ from mlobs.events import BackendSpec
 from mlobs.journal.format import encode
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
-from mlobs.opened import Opened, Plan
+from mlobs.opened import Opened
+from mlobs.opening import Plan, begin
 from mlobs.run import Run
 from mlobs.troubles import OnError, log
 
@@ -83,7 +84,8 @@ class Tracker:
 
         Inside an open run it is an independent run; `Run.child` nests.
         """
-        return Run(Opened.open(self._plan, experiment or self.experiment, name), params, tags)
+        begun = begin(self._plan, experiment or self.experiment, name)
+        return Run(Opened(self._plan, begun), params, tags)
 
     @overload
     def track(self, function: Function) -> Function: ...

@@ -17,6 +17,7 @@ LAYERS = [
     "mlobs.run",
     "mlobs.recorder",
     "mlobs.opened",
+    "mlobs.opening",
     "mlobs.current",
     "mlobs.exits",
     "mlobs.program",
