@@ -46,7 +46,10 @@ class BackendSpec(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run_started"):
-    """A run began. Only the process that opened the run writes it, once."""
+    """A run began, or was gone on with: `attempt` counts from 1. Only the process that opens the run writes it.
+
+    `resumed_from` is the writer of the attempt before; `at` is later than all that was recorded by then.
+    """
 
     at: float
     run_id: str
@@ -184,10 +187,16 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="heartbeat"):
 
 
 class Rewind(msgspec.Struct, frozen=True, array_like=True, tag="rewind"):
-    """The run went back: what was recorded for steps >= `from_step` no longer counts."""
+    """The run went back: what was recorded for steps >= `from_step` no longer counts.
+
+    With `since` (Unix seconds) neither does what was recorded later than that, whatever its step, an
+    earlier rewind included; `below` of those points have smaller steps than `from_step`.
+    """
 
     at: float
     from_step: int
+    since: float | None = None
+    below: int = 0
 
 
 class RunFinished(msgspec.Struct, frozen=True, array_like=True, tag="run_finished"):

@@ -16,7 +16,7 @@ from mlobs.errors import StoreError, UsageError
 from mlobs.events import Metrics, Params, Rewind, Tags
 from mlobs.journal.store import Store
 from mlobs.read.frames import metrics, runs
-from mlobs.read.points import Points, that_count
+from mlobs.read.points import Points, that_count, with_superseded
 
 FIXED = ["run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id"]
 
@@ -147,9 +147,61 @@ def test_what_a_rewind_took_back_does_not_count_for_any_writer(store):
     assert list(metrics(store=store)["value"]) == [0.0, 1.0, 20.0]
 
 
+def test_what_a_rewind_took_back_is_there_for_who_asks_and_marked(store):
+    folder, opener = open_run(store)
+    for step in range(3):
+        opener.append(Metrics(1001.0 + step, step, {"loss": float(step), "acc": -1.0}))
+    opener.append(Rewind(1010.0, 2))
+    opener.append(Metrics(1011.0, 2, {"loss": 20.0}))
+    opener.close()
+    other = record_run(store, Metrics(2001.0, 7, {"loss": 7.0}), at=2000.0)
+
+    frame = metrics(store=store, keys="loss", superseded=True)
+
+    assert list(frame["run_id"]) == [folder.run_id] * 4 + [other.run_id]
+    assert list(zip(frame["step"], frame["value"], frame["superseded"], strict=True)) == [
+        (0, 0.0, False),
+        (1, 1.0, False),
+        (2, 2.0, True),
+        (2, 20.0, False),
+        (7, 7.0, False),
+    ]
+    assert "superseded" not in metrics(store=store)
+
+
+def test_going_back_to_a_moment_takes_back_what_came_later_also_an_earlier_rewind(store):
+    _, writer = open_run(store)
+    for at, step, name in ((1001.0, 5000, "batch"), (1002.0, 5, "epoch"), (1003.0, 5001, "batch")):
+        writer.append(Metrics(at, step, {name: at}))
+    writer.append(Rewind(1004.0, 0))
+    writer.append(Rewind(1005.0, 5001, since=1001.0, below=1))
+    writer.close()
+
+    assert list(metrics(store=store)["value"]) == [1001.0]
+
+
 _rows = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "rewind"]), st.integers(-2, 4), st.integers(0, 6)), max_size=12
+    st.tuples(
+        st.sampled_from(["a", "b", "rewind"]),
+        st.integers(-2, 4),
+        st.integers(0, 6),
+        st.none() | st.integers(0, 6),
+    ),
+    max_size=12,
 )
+
+
+def replayed(rows):
+    """What counts of (kind, step, at, since, value) in recorded order, by the words of `Rewind`."""
+    counting = []
+    for index, (kind, step, _, since, value) in enumerate(rows):
+        if kind == "rewind":
+            if since is not None:  # as it was at that moment
+                counting = replayed([row for row in rows[:index] if row[2] <= since])
+            counting = [item for item in counting if item[1] < step]
+        else:
+            counting.append((kind, step, value))
+    return counting
 
 
 @given(st.lists(_rows, min_size=1, max_size=3))
@@ -158,26 +210,26 @@ def test_points_are_those_of_a_plain_list_that_is_merged_and_rewound(of_writers)
     names, columns, timed = {}, [], []
     for writer, rows in enumerate(of_writers):
         points, latest = Points(names), -1.0
-        for row, (kind, step, at) in enumerate(rows):
+        for row, (kind, step, at, since) in enumerate(rows):
             latest = max(latest, at)
-            timed.append((latest, writer, row, kind, step))
+            timed.append((latest, writer, row, kind, step, at, since))
             if kind == "rewind":
-                points.rewind(Rewind(float(at), step))
+                points.rewind(Rewind(float(at), step, None if since is None else float(since)))
             else:
                 points.add(Metrics(float(at), step, {kind: writer * 100.0 + row}))
         columns.append(points)
 
-    expected = []
-    for _, writer, row, kind, step in sorted(timed):
-        if kind == "rewind":
-            expected = [item for item in expected if item[1] < step]
-        else:
-            expected.append((kind, step, writer * 100.0 + row))
+    in_order = sorted(timed, key=lambda item: item[:3])
+    expected = replayed([(*item[3:], item[1] * 100.0 + item[2]) for item in in_order])
 
     counted = that_count(columns)
     keys = list(names)
     found = list(zip((keys[code] for code in counted.codes), counted.steps, counted.values, strict=True))
     assert found == expected
+    every, superseded = with_superseded(columns)
+    kept = zip((keys[code] for code in every.codes), every.steps, every.values, superseded, strict=True)
+    assert [(key, step, value) for key, step, value, is_old in kept if not is_old] == expected
+    assert len(every) == sum(kind != "rewind" for kind in (item[3] for item in timed))
     assert counted.last() == {key: value for key, _, value in expected}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -76,11 +77,13 @@ def _not_rewound(events: Sequence[tuple[float, str, Event]]) -> Iterable[tuple[s
     if not any(type(event) is Rewind for _, _, event in events):
         return [(writer, event) for _, writer, event in events]
     kept: list[tuple[str, Event]] = []
-    lowest: int | None = None
+    lowest, earliest = math.inf, math.inf
     for _, writer, event in reversed(events):
-        step = getattr(event, "step", None)
+        step, is_late = getattr(event, "step", None), getattr(event, "at", 0.0) > earliest
         if isinstance(event, Rewind):
-            lowest = event.from_step if lowest is None else min(lowest, event.from_step)
-        elif lowest is None or step is None or step < lowest:
+            if not is_late:  # one that was itself taken back takes nothing back
+                lowest = min(lowest, event.from_step)
+                earliest = min(earliest, math.inf if event.since is None else event.since)
+        elif step is None or (step < lowest and not is_late):
             kept.append((writer, event))
     return reversed(kept)

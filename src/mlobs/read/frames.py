@@ -9,7 +9,7 @@ from mlobs.errors import UsageError
 from mlobs.events import Status
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.point_frame import frame_of_points
-from mlobs.read.points import that_count
+from mlobs.read.points import Points, that_count, with_superseded
 from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
 
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ def metrics(
     store: StoreLike = None,
     run_ids: str | Iterable[str] | None = None,
     keys: str | Iterable[str] | None = None,
+    superseded: bool = False,
 ) -> pd.DataFrame:
     """Return every recorded point: `run_id`, `key`, `step` (int64), `value` (float64), `at` (UTC).
 
     Runs come oldest first, or as `run_ids` names them (ids, unique beginnings, or "latest"). The
     points of a run are in recorded order: its writers are merged by time, and the order of one
     writer's points never changes. A (key, step) that was recorded twice is there twice; what a
-    rewind took back is not. `keys` chooses metrics by their names. A million points take about 2 s.
+    rewind took back is not, unless `superseded` asks for it: a column of that name then tells the
+    two apart. `keys` chooses metrics by their names. A million points take about 2 s.
 
     Raises:
         UsageError: one of `run_ids` is not in the store, or means more than one run.
@@ -92,12 +94,18 @@ def metrics(
     chosen = [run_ids] if isinstance(run_ids, str) else run_ids
     folders = opened.runs() if chosen is None else (opened.find(run) for run in chosen)
     names: dict[str, int] = {}
-    found = []
+    found: list[tuple[str, Points]] = []
+    marks: list[bool] = []
     for folder in folders:
         scans = scan_writers(folder, is_alive, names)
-        if scans:
+        if scans and superseded:
+            points, rewound = with_superseded([one.points for one in scans])
+            found.append((folder.run_id, points))
+            marks += rewound
+        elif scans:
             found.append((folder.run_id, that_count([one.points for one in scans])))
-    return frame_of_points(found, [keys] if isinstance(keys, str) else keys)
+    chosen_keys = [keys] if isinstance(keys, str) else keys
+    return frame_of_points(found, chosen_keys, superseded=marks if superseded else None)
 
 
 def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:

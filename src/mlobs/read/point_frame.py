@@ -11,8 +11,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame_of_points(of_runs: Sequence[tuple[str, Points]], keys: Iterable[str] | None = None) -> pd.DataFrame:
-    """Put the points of runs, which share one numbering of names, into a frame."""
+def frame_of_points(
+    of_runs: Sequence[tuple[str, Points]],
+    keys: Iterable[str] | None = None,
+    *,
+    superseded: Sequence[bool] | None = None,
+) -> pd.DataFrame:
+    """Put the points of runs, which share one numbering of names, into a frame.
+
+    `superseded`, a mark for each point, becomes a column.
+    """
     import numpy as np
     import pandas as pd
 
@@ -34,6 +42,8 @@ def frame_of_points(of_runs: Sequence[tuple[str, Points]], keys: Iterable[str] |
             "at": pd.DatetimeIndex((microseconds * 1000).view("M8[ns]"), tz="UTC"),
         }
     )
+    if superseded is not None:
+        frame["superseded"] = np.array(superseded, "?")
     if keys is None:
         return frame
     wanted = [names[key] for key in set(keys) if key in names]

@@ -11,7 +11,7 @@ from itertools import accumulate, chain, compress
 
 from mlobs.events import Metrics, Rewind
 
-_REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`
+_REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`, its value `since`, else NaN
 _NAN, _INF = math.nan, math.inf
 
 
@@ -56,10 +56,10 @@ class Points:
             self.codes.append(names.setdefault(name, len(names)))
 
     def rewind(self, event: Rewind) -> None:
-        """Append the mark that earlier rows of steps >= `from_step` no longer count."""
+        """Append the mark that some earlier rows no longer count."""
         self.steps.append(event.from_step)
         self.ats.append(event.at)
-        self.values.append(_NAN)
+        self.values.append(_NAN if event.since is None else event.since)
         self.codes.append(_REWIND)
 
     def last(self) -> dict[str, float]:
@@ -84,6 +84,14 @@ class Points:
             if code in last
         }
 
+    def next_steps(self) -> dict[str, int]:
+        """The step behind the greatest one of each metric, by name."""
+        greatest: dict[int, int] = {}
+        for code, step in zip(self.codes, self.steps, strict=True):
+            if step >= greatest.get(code, step):
+                greatest[code] = step
+        return {name: greatest[code] + 1 for name, code in self.names.items() if code in greatest}
+
     def _take(self, rows: Sequence[int] | None = None, mask: Sequence[bool] | None = None) -> Points:
         taken = Points(self.names)
         for column in ("codes", "steps", "values", "ats"):
@@ -105,6 +113,17 @@ def that_count(of_writers: Sequence[Points]) -> Points:
     return points._take(mask=_not_rewound(points))  # noqa: SLF001 - the module's own
 
 
+def with_superseded(of_writers: Sequence[Points]) -> tuple[Points, list[bool]]:
+    """Put the rows together as `that_count` does, keep all, and tell of each whether it was rewound."""
+    points = of_writers[0] if len(of_writers) == 1 else _merged(of_writers)
+    if _REWIND not in points.codes:
+        return points, [False] * len(points)
+    counts = _not_rewound(points)
+    is_point = [code != _REWIND for code in points.codes]
+    superseded = [not one for one in compress(counts, is_point)]
+    return points._take(mask=is_point), superseded  # noqa: SLF001 - the module's own
+
+
 def _merged(of_writers: Sequence[Points]) -> Points:
     merged = Points(of_writers[0].names)
     for points in of_writers:
@@ -117,13 +136,18 @@ def _merged(of_writers: Sequence[Points]) -> Points:
 
 
 def _not_rewound(points: Points) -> list[bool]:
-    """Tell for each row whether it counts: walk back, and remember the lowest step gone back to."""
+    """Tell for each row whether it counts: walk back, and remember how far was gone back since."""
     mask = [False] * len(points)
-    lowest: int | None = None
+    lowest, earliest = _INF, _INF
     for row in range(len(points) - 1, -1, -1):
+        if points.ats[row] > earliest:
+            continue  # a rewind that was itself taken back takes nothing back
         step = points.steps[row]
-        if points.codes[row] == _REWIND:
-            lowest = step if lowest is None else min(lowest, step)
-        else:
-            mask[row] = lowest is None or step < lowest
+        if points.codes[row] != _REWIND:
+            mask[row] = step < lowest
+            continue
+        lowest = min(lowest, step)
+        since = points.values[row]
+        if since == since:  # noqa: PLR0124 - NaN alone differs from itself
+            earliest = min(earliest, since)
     return mask
