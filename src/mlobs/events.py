@@ -46,9 +46,9 @@ class BackendSpec(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run_started"):
-    """A run began, or was gone on with: `attempt` counts from 1. Only the process that opens the run writes it.
+    """A run began, or was gone on with; only the process that opens the run writes it.
 
-    `resumed_from` is the writer of the attempt before; `at` is later than all that was recorded by then.
+    `attempt` counts from 1. `resumed_from` is the writer of the attempt before; `at` is later than all that was recorded by then.
     """
 
     at: float

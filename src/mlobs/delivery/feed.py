@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeAlias
 from msgspec.structs import replace
 
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
+from mlobs.delivery.attempts import Attempt, Attempts
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.delivery.start import find_start
 from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
@@ -28,7 +29,7 @@ class Draft:
     """The next events of one writer, as the backend takes them; `until` is where they end.
 
     `outcomes` holds (outcome, reason, kind) of those that were lowered or skipped, by key.
-    `has_end`: the run's end is among them.
+    `has_end`: the end of the run's latest attempt is among them.
     """
 
     writer: str
@@ -40,7 +41,11 @@ class Draft:
 
 
 class Feed:
-    """Drafts batches for one (run, backend), in each writer's order, the run's end last."""
+    """Drafts batches for one (run, backend), in each writer's order, the run's end last.
+
+    Of a run that was gone on with, all of an attempt comes before the next, its end included. The
+    run is complete once its latest attempt's end was answered for.
+    """
 
     def __init__(self, folder: RunFolder, backend: str, capabilities: Capabilities) -> None:
         self.folder = folder
@@ -48,7 +53,8 @@ class Feed:
         self.state: BackendState = States(folder.delivery).refresh().of(backend)
         self.run: RunStarted | None = None
         self.is_complete = False
-        self._opener = ""
+        self._attempts = Attempts(folder)
+        self._ends: dict[str, RunFinished] = {}  # by writer, the end that its cursor stands before
         self._capabilities = capabilities
         self._memory: Memory | None = None
 
@@ -60,19 +66,28 @@ class Feed:
     def has_start(self) -> bool:
         """Tell whether the run's first event is there: nothing is sent before it."""
         if self.run is None and (found := find_start(self.folder)) is not None:
-            self._opener, self.run = found
+            _, self.run = found
         return self.run is not None
 
     def draft(self, limit: int) -> Draft | None:
         """The next batch of at most `limit` events, or None if there is nothing to send now."""
         if not self.has_start():
             return None
-        for with_end in (False, True):
-            for writer in self._writers():
-                draft = self._draft_of(writer, limit, with_end=with_end)
+        for attempt in self._attempts.refresh():
+            for writer in attempt.writers:
+                draft = self._draft_of(writer, limit)
+                if draft is not None:
+                    return draft
+            ended = [writer for writer, end in self._ends.items() if attempt.is_end(writer, end)]
+            for writer in sorted(ended, key=lambda name: (name == attempt.opener, name)):
+                draft = self._draft_of(writer, limit, attempt)
                 if draft is not None:
                     return draft
         return None
+
+    def reopen(self) -> None:
+        """Look again: the run was gone on with after its end."""
+        self.is_complete = False
 
     def batch(self, draft: Draft, parent_ref: str | None) -> Batch:
         """Address a draft."""
@@ -114,23 +129,27 @@ class Feed:
         self.state.merge(record)
         self.is_complete = self.is_complete or draft.has_end
 
-    def _writers(self) -> list[str]:
-        """All writers so far, the opener first: a vendor's run begins with its start."""
-        writers = [path.stem for path in self.folder.journals()]
-        return sorted(writers, key=lambda name: (name != self._opener, name))
-
-    def _draft_of(self, writer: str, limit: int, *, with_end: bool) -> Draft | None:
+    def _draft_of(self, writer: str, limit: int, ending: Attempt | None = None) -> Draft | None:
+        """The next batch of one writer, up to an end of the run; that of the attempt `ending` is sent too."""
         memory = self._recalled()
         most_values = self._capabilities.max_values
         entries: list[Entry] = []
         outcomes: dict[str, tuple[Outcome, str, str]] = {}
         cursor = until = self.state.cursors.get(writer, 0)
+        if not self._has_more(writer, cursor):
+            return None
         events = values = 0
+        self._ends.pop(writer, None)
         has_end = False
         for offset, end, event in self._events(writer, cursor):
             values += _values_in(event)
             is_full = most_values is not None and values > most_values and events > 0
-            if is_full or (isinstance(event, RunFinished) and not with_end):
+            if isinstance(event, RunFinished):
+                is_ours = ending is not None and ending.is_end(writer, event)
+                if not is_ours and events == 0:
+                    self._ends[writer] = event
+                is_full = is_full or not is_ours
+            if is_full:
                 break
             key = f"{writer}:{offset}"
             lowering = lower(event, self._capabilities, memory)
@@ -138,7 +157,7 @@ class Feed:
             if lowering.outcome != "native":
                 outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))
             until, events = end, events + 1
-            has_end = has_end or isinstance(event, RunFinished)
+            has_end = has_end or (isinstance(event, RunFinished) and ending is self._attempts.latest)
             if events >= limit:
                 break
         return Draft(writer, until, events, tuple(entries), outcomes, has_end) if events else None
@@ -150,6 +169,7 @@ class Feed:
         """
         if self._memory is None:
             self._memory = Memory()
+            self._attempts.refresh()
             for writer, cursor in self.state.cursors.items():
                 self._recall(writer, cursor, self._memory)
         return self._memory
@@ -165,7 +185,12 @@ class Feed:
                 if start and not is_metrics(body):
                     event = decode_event(body)
                     lower(event, self._capabilities, memory)
-                    self.is_complete = self.is_complete or isinstance(event, RunFinished)
+                    latest = self._attempts.latest
+                    if isinstance(event, RunFinished) and latest and latest.is_end(writer, event):
+                        self.is_complete = True
+
+    def _has_more(self, writer: str, cursor: int) -> bool:
+        return self.folder.journal(writer).stat().st_size > cursor
 
     def _events(self, writer: str, offset: int) -> Iterator[tuple[int, int, Event]]:
         with Reader(self.folder.journal(writer)) as reader:

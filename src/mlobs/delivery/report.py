@@ -7,9 +7,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from mlobs.delivery.start import find_start
+from mlobs.delivery.start import named_backends
 from mlobs.delivery.state import BackendState, Note, States
-from mlobs.events import BackendSpec
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
@@ -63,7 +62,7 @@ def report(
     `most` ends the counting of what is pending: it takes about 2 s for a million events.
     """
     states = States(folder.delivery).refresh()
-    names = dict.fromkeys([*expected, *(spec.name for spec in _named(folder)), *states.by_backend])
+    names = dict.fromkeys([*expected, *named_backends(folder), *states.by_backend])
     return {name: _report(folder, name, states.of(name), most) for name in names}
 
 
@@ -98,8 +97,3 @@ def _report(folder: RunFolder, name: str, state: BackendState, most: int | None)
 def _reason(note: Note) -> str:
     times = "" if note.count == 1 else f" ({note.count:,} times)"
     return f"{note.outcome}: {note.reason}{times}"
-
-
-def _named(folder: RunFolder) -> tuple[BackendSpec, ...]:
-    found = find_start(folder)
-    return found[1].backends if found else ()

@@ -1,18 +1,35 @@
-"""The event that began a run."""
+"""The events that begin a run: one for each attempt."""
 
 from __future__ import annotations
 
-from mlobs.events import RunStarted
+from pathlib import Path
+
+from mlobs.events import BackendSpec, Event, RunStarted
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
 
 def find_start(folder: RunFolder) -> tuple[str, RunStarted] | None:
-    """Return the writer that opened the run and its first event, None if that is not (yet) there."""
-    for path in sorted(folder.journals()):
-        with Reader(path) as reader:
-            for _, _, event in reader.events():
-                if isinstance(event, RunStarted):
-                    return path.stem, event
-                break
-    return None
+    """Return the writer that opened the run and its first event, None if that is not (yet) there.
+
+    Of a run that was gone on with it is the earliest attempt that is here.
+    """
+    return next(iter(find_starts(folder)), None)
+
+
+def find_starts(folder: RunFolder) -> list[tuple[str, RunStarted]]:
+    """Return the opener and the first event of each attempt, the earliest first."""
+    found = ((path.stem, first_event(path)) for path in folder.journals())
+    starts = [(writer, event) for writer, event in found if isinstance(event, RunStarted)]
+    return sorted(starts, key=lambda item: (item[1].attempt, item[1].at, item[0]))
+
+
+def named_backends(folder: RunFolder) -> dict[str, BackendSpec]:
+    """Return the backends that the run's attempts named, by name; the latest word about one counts."""
+    return {spec.name: spec for _, start in find_starts(folder) for spec in start.backends}
+
+
+def first_event(path: Path) -> Event | None:
+    """Read the first event of a journal file, None if there is none yet."""
+    with Reader(path) as reader:
+        return next((event for _, _, event in reader.events()), None)

@@ -15,9 +15,9 @@ from mlobs.delivery.lane import Lane
 from mlobs.delivery.orders import key_of
 from mlobs.delivery.registry import build, resolve, spec_of
 from mlobs.delivery.report import BackendReport, report
-from mlobs.delivery.start import find_start
+from mlobs.delivery.start import named_backends
 from mlobs.errors import MlobsError
-from mlobs.events import BackendSpec, Process
+from mlobs.events import Process
 from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.endings import close_if_abandoned, has_end, program_lives
@@ -168,7 +168,7 @@ def _check_names(
 ) -> None:
     """Refuse a name that neither a run nor this installation knows, before anything is delivered."""
     for name in only:
-        if not any(name in _named(folder) for folder in folders):
+        if not any(name in named_backends(folder) for folder in folders):
             resolve([name], options)
 
 
@@ -183,11 +183,6 @@ def _say_what_else_was_ended(
             show(f"{folder.run_id} was to be sent by the same sender, which has left - sync it too")
 
 
-def _named(folder: RunFolder) -> dict[str, BackendSpec]:
-    found = find_start(folder)
-    return {spec.name: spec for spec in found[1].backends} if found else {}
-
-
 def _reports(folder: RunFolder, only: Sequence[str]) -> dict[str, BackendReport]:
     return {name: one for name, one in report(folder).items() if not only or name in only}
 
@@ -200,7 +195,7 @@ def _backends(
     problems: dict[str, str],
 ) -> dict[str, Backend]:
     """The backends to deliver a run to, by key; one object for all runs that name the same."""
-    specs = _named(folder)
+    specs = named_backends(folder)
     backends: dict[str, Backend] = {}
     for name in only or specs:
         try:
