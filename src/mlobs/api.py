@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mlobs.decorator import LogReturn, tracked
 from mlobs.program import program
+from mlobs.resuming import Resume
 from mlobs.run import Run, current_run
 from mlobs.tracker import Tracker
 from mlobs.troubles import Troubles
@@ -27,9 +28,22 @@ def start_run(
     experiment: str | None = None,
     params: object = None,
     tags: Mapping[str, object] | None = None,
+    resume: Resume = "never",
+    run_id: str | None = None,
+    from_step: int | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> Run:
     """Open a run on the default tracker (environment, config file, defaults); see `Tracker.start_run`."""
-    return _default_tracker().start_run(name, experiment=experiment, params=params, tags=tags)
+    return _default_tracker().start_run(
+        name,
+        experiment=experiment,
+        params=params,
+        tags=tags,
+        resume=resume,
+        run_id=run_id,
+        from_step=from_step,
+        state=state,
+    )
 
 
 @overload

@@ -48,7 +48,8 @@ class BackendSpec(msgspec.Struct, frozen=True, array_like=True):
 class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run_started"):
     """A run began, or was gone on with; only the process that opens the run writes it.
 
-    `attempt` counts from 1. `resumed_from` is the writer of the attempt before; `at` is later than all that was recorded by then.
+    `attempt` counts from 1, `resumed_from` is the writer of the attempt before, and `at` is later than
+    all that was recorded by then.
     """
 
     at: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from mlobs.errors import UsageError
@@ -14,11 +15,14 @@ OnConflict: TypeAlias = Literal["keep_first", "overwrite", "raise"]
 
 
 class Ledger:
-    """Decides which parameters are new, which are the same again, and which contradict."""
+    """Decides which parameters are new, which are the same again, and which contradict.
 
-    def __init__(self, on_conflict: OnConflict) -> None:
+    `known` are those that the run has from before.
+    """
+
+    def __init__(self, on_conflict: OnConflict, known: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._on_conflict: OnConflict = on_conflict
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Any] = dict(known)
 
     def weigh(self, values: Mapping[str, Any]) -> tuple[list[Params], str]:
         """The events to record for these flat, plain values, and a warning, empty if all is well.

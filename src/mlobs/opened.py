@@ -55,7 +55,7 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.troubles = Troubles(self.plan.on_error)
-        self.facts, self.folder, self.writer = self.begun
+        self.facts, self.folder, self.writer, _ = self.begun
         self.append = self.writer.append
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 import shutil
 import sys
@@ -9,19 +11,25 @@ from dataclasses import dataclass
 from time import time
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from mlobs.backend import Backend
 from mlobs.config import Settings
-from mlobs.errors import StoreError
-from mlobs.events import BackendSpec, RunStarted
+from mlobs.errors import StoreError, UsageError
+from mlobs.events import BackendSpec, Rewind, RunStarted
 from mlobs.journal.process import this_process
 from mlobs.journal.store import RunFolder, Store, new_run_id
 from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
 from mlobs.program import program
+from mlobs.resuming import Past, Wish, past_of_state
 from mlobs.sending import Sending
 from mlobs.troubles import caller, log
 from mlobs.values import text_of
 from mlobs.version import __version__
+
+NEW = Wish()
+OPENING_S = 10.0  # from a reserved attempt to its start in the journal; it takes about 1 ms
 
 
 @dataclass(frozen=True)
@@ -51,25 +59,48 @@ class Plan:
 
 
 class Begun(NamedTuple):
-    """A run that has begun. `folder` is None when it records nothing."""
+    """A run that has begun, or begun again. `folder` is None when it records nothing."""
 
     facts: RunStarted
     folder: RunFolder | None
     writer: AnyWriter
+    past: Past = Past()
 
 
-def begin(plan: Plan, experiment: object, name: object, *, parent_run_id: str | None = None) -> Begun:
+def begin(
+    plan: Plan, experiment: object, name: object, *, parent_run_id: str | None = None, wish: Wish = NEW
+) -> Begun:
     """Begin a run: its folder and its journal with its start, on the disk when this returns.
 
-    A store that has become unwritable costs the record, not the training: the run is open and
-    records nothing, and that is said.
+    A run that exists gets another journal, as the next attempt. A store that has become unwritable
+    costs the record, not the training: the run is open and records nothing, and that is said.
 
     Raises:
+        UsageError: the run that is wished for exists and must not, or must and does not, or a
+            process that lives is recording it.
         StoreError: only with `on_error="raise"`: the store cannot be written.
     """
+    facts = _facts(plan, experiment, name, parent_run_id, wish)
+    if plan.store is None:
+        return Begun(facts, None, NullWriter())
+    try:
+        if wish.run_id is not None:
+            return _wished(plan.store, facts, wish)
+        return Begun(facts, *_begun(plan.store, facts))
+    except StoreError as error:
+        if plan.on_error == "raise":
+            raise
+        log.warning("%s: nothing of run %s will be recorded: %s", caller(), facts.name, error)
+        return Begun(facts, None, NullWriter())
+
+
+def _facts(plan: Plan, experiment: object, name: object, parent_run_id: str | None, wish: Wish) -> RunStarted:
+    """What the run is, as far as this process knows."""
     at = time()
-    run_id = new_run_id(at)
-    facts = RunStarted(
+    run_id = wish.run_id or new_run_id(at)
+    if wish.state is not None:
+        experiment, name = wish.state.experiment, wish.state.name
+    return RunStarted(
         at=at,
         run_id=run_id,
         experiment=text_of(experiment),
@@ -81,18 +112,35 @@ def begin(plan: Plan, experiment: object, name: object, *, parent_run_id: str | 
         python_version=platform.python_version(),
         argv=_program_name(),
     )
-    if plan.store is None:
-        return Begun(facts, None, NullWriter())
-    try:
-        return Begun(facts, *_begun(plan.store, facts))
-    except StoreError as error:
-        if plan.on_error == "raise":
-            raise
-        log.warning("%s: nothing of run %s will be recorded: %s", caller(), facts.name, error)
-        return Begun(facts, None, NullWriter())
 
 
-def _begun(store: Store, facts: RunStarted) -> tuple[RunFolder, Writer]:
+def _wished(store: Store, facts: RunStarted, wish: Wish) -> Begun:
+    """Begin the run of an id that was given, or go on with it.
+
+    Raises:
+        UsageError, StoreError: see `begin`.
+    """
+    folder = store.run(facts.run_id)
+    if folder.path.is_dir():
+        if wish.resume == "never":
+            raise UsageError(
+                f"run {facts.run_id} exists in the store {store.path} - type resume='allow' to go on with it,"
+                " or leave run_id= out"
+            )
+        from mlobs.past import look_back  # most runs never need the readers
+
+        return _begun_again(folder, facts, look_back(folder, wish))
+    if wish.resume == "must":
+        raise UsageError(
+            f"there is no run {facts.run_id} in the store {store.path} - `mlobs runs` lists them;"
+            " resume='allow' begins it"
+        )
+    past = past_of_state(wish.state) if wish.state is not None else Past()
+    facts = _next(facts, past)
+    return Begun(facts, *_begun(store, facts, past.rewind), past)
+
+
+def _begun(store: Store, facts: RunStarted, rewind: Rewind | None = None) -> tuple[RunFolder, Writer]:
     """Make the folder and the journal of a run, or nothing at all.
 
     Raises:
@@ -100,12 +148,76 @@ def _begun(store: Store, facts: RunStarted) -> tuple[RunFolder, Writer]:
     """
     folder = store.new_run(facts.run_id)
     try:
-        writer = Writer(folder.path, facts.run_id, is_opener=True)
-        writer.append(facts)
+        return folder, _opened(folder, facts, rewind)
     except StoreError:
         shutil.rmtree(folder.path, ignore_errors=True)  # a run without a start would only be in the way
         raise
-    return folder, writer
+
+
+def _begun_again(folder: RunFolder, given: RunStarted, past: Past) -> Begun:
+    """Open the next attempt at a run. What the run is called stays as it was."""
+    facts = _next(given, past)
+    facts = msgspec.structs.replace(facts, attempt=_reserve(folder, facts.attempt))
+    asked, kept = (given.experiment, given.name), (facts.experiment, facts.name)
+    if asked != kept:
+        log.info("run %s keeps its experiment and name, %s/%s", facts.run_id, *kept)
+    writer = _opened(folder, facts, past.rewind)
+    back = "" if past.rewind is None else f", from step {past.rewind.from_step} on"
+    log.info("run %s goes on: attempt %d%s", facts.run_id, facts.attempt, back)
+    return Begun(facts, folder, writer, past)
+
+
+def _next(given: RunStarted, past: Past) -> RunStarted:
+    """The facts of the next attempt: those of the run, and those of this process.
+
+    It begins after all that was recorded, also where this host's clock is behind: readers and
+    senders tell the attempts apart by that.
+    """
+    run = past.start or given
+    return msgspec.structs.replace(
+        given,
+        at=max(given.at, math.nextafter(past.latest, math.inf)),
+        experiment=run.experiment,
+        name=run.name,
+        parent_run_id=run.parent_run_id,
+        attempt=past.attempt + 1,
+        resumed_from=past.opener,
+    )
+
+
+def _opened(folder: RunFolder, facts: RunStarted, rewind: Rewind | None) -> Writer:
+    """Make this process's journal of a run, or nothing at all."""
+    writer = Writer(folder.path, facts.run_id, is_opener=True)
+    try:
+        writer.append(facts)
+        if rewind is not None:
+            writer.append(msgspec.structs.replace(rewind, at=facts.at))
+    except StoreError:
+        writer.close()
+        writer.path.unlink(missing_ok=True)
+        raise
+    return writer
+
+
+def _reserve(folder: RunFolder, attempt: int) -> int:
+    """Take the number of an attempt, so that of two processes at the same moment one goes on.
+
+    Raises:
+        UsageError: somebody was faster.
+        StoreError: the store cannot be written.
+    """
+    while True:
+        path = folder.path / f"attempt-{attempt}"
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError as error:
+            if time() - path.stat().st_mtime < OPENING_S:
+                raise UsageError(f"run {folder.run_id} was just opened by another process") from error
+            attempt += 1  # whoever took it died before the journal had its start
+        except OSError as error:
+            raise StoreError.of(error, folder.path, "the run cannot be gone on with") from error
+        else:
+            return attempt
 
 
 def _program_name() -> tuple[str, ...]:

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path, PurePath
 from time import time
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
+
+from msgspec.structs import asdict
 
 from mlobs import payloads
 from mlobs.errors import UsageError
 from mlobs.events import Meta, Metrics, Tags
 from mlobs.ledger import Ledger
 from mlobs.opened import Opened
+from mlobs.resuming import SavedState
 from mlobs.troubles import caller, log, names_in
 from mlobs.values import (
     flatten,
@@ -40,9 +43,12 @@ class Recorder:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._troubles = opened.troubles
-        self._ledger = Ledger(opened.plan.on_conflict)
-        self._steps: defaultdict[str, count[int]] = defaultdict(count)
-        self._last_step = 0
+        past = opened.begun.past
+        self._ledger = Ledger(opened.plan.on_conflict, past.params)
+        self._steps: defaultdict[str, count[int]] = defaultdict(
+            count, {name: count(step) for name, step in past.steps.items()}
+        )
+        self._last_step = past.last_step
 
     def log_metric(
         self, key: str, value: SupportsFloat, step: int | None = None, *, meta: Meta | None = None
@@ -172,6 +178,18 @@ class Recorder:
         """Record metrics of the whole run, at the last step that was logged."""
         self.log_metrics(metrics, step=self._last_step)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Say where the run stands, for a checkpoint: a small mapping of plain values.
+
+        `start_run(state=...)` goes on from there: what was recorded after this call no longer counts.
+        """
+        facts = self._opened.facts
+        steps = {name: _next_of(counter) for name, counter in list(self._steps.items())}
+        at = max(time(), facts.at)  # a clock that is behind that of an earlier attempt's host
+        return asdict(
+            SavedState(facts.run_id, facts.experiment, facts.name, facts.attempt, at, self._last_step, steps)
+        )
+
     def _recordable(self, metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
         """Return all values but those that cannot be recorded, which are reported one by one."""
         if not hasattr(metrics, "items"):
@@ -208,3 +226,8 @@ class Recorder:
             self._ledger.enter(event)
         if warning:
             log.warning("%s: %s", caller(), warning)
+
+
+def _next_of(counter: count[int]) -> int:
+    """What the counter will give next, without taking it: its text is `count(N)`."""
+    return int(repr(counter)[len("count(") : -1])

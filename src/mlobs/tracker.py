@@ -18,6 +18,7 @@ from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened
 from mlobs.opening import Plan, begin
+from mlobs.resuming import Resume, wish_of
 from mlobs.run import Run
 from mlobs.troubles import OnError, log
 
@@ -79,12 +80,35 @@ class Tracker:
         params: object = None,
         tags: Mapping[str, object] | None = None,
         experiment: str | None = None,
+        resume: Resume = "never",
+        run_id: str | None = None,
+        from_step: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> Run:
         """Open a run and make it current; as a context manager it ends itself, with an honest status.
 
         Inside an open run it is an independent run; `Run.child` nests.
+
+        Args:
+            name: what people call the run.
+            params: recorded at once, see `Run.log_params`.
+            tags: recorded at once.
+            experiment: another than the tracker's.
+            resume: what to do if the run `run_id` exists: "never" refuses, "allow" goes on with it,
+                "must" goes on and refuses if it does not exist. "auto" goes on with this job's run
+                of that name: it finds the job's id in the environment.
+            run_id: the run's id; left out, a new one.
+            from_step: go back: what an earlier attempt recorded from this step on no longer counts.
+            state: what `Run.state_dict` returned, from a checkpoint: go on with that run from that
+                moment. None: as if it were left out.
+
+        Raises:
+            UsageError: the run exists and must not, or must and does not, or a process that lives
+                is recording it; the message says what to type.
         """
-        begun = begin(self._plan, experiment or self.experiment, name)
+        wanted = experiment or self.experiment
+        wish = wish_of(resume, run_id, from_step, state, wanted, name)
+        begun = begin(self._plan, wanted, name, wish=wish)
         return Run(Opened(self._plan, begun), params, tags)
 
     @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from mlobs.delivery.start import first_event
@@ -71,7 +72,7 @@ def _arranged(firsts: dict[str, _First]) -> list[Attempt]:
     if not attempts:
         return [Attempt("", -math.inf, others=list(firsts))] if firsts else []
     attempts[0].since = -math.inf
-    for one, following in zip(attempts, attempts[1:], strict=False):
+    for one, following in pairwise(attempts):
         one.until = following.since
     begins = [one.since for one in attempts]
     for writer, first in firsts.items():

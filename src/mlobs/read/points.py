@@ -92,6 +92,12 @@ class Points:
                 greatest[code] = step
         return {name: greatest[code] + 1 for name, code in self.names.items() if code in greatest}
 
+    def before(self, rewind: Rewind) -> Points:
+        """The rows that still count once the run has gone back."""
+        since = _INF if rewind.since is None else rewind.since
+        rows = zip(self.steps, self.ats, strict=True)
+        return self._take(mask=[step < rewind.from_step and at <= since for step, at in rows])
+
     def _take(self, rows: Sequence[int] | None = None, mask: Sequence[bool] | None = None) -> Points:
         taken = Points(self.names)
         for column in ("codes", "steps", "values", "ats"):
