@@ -194,6 +194,7 @@ def test_a_resumed_run_is_open_again(backend, client):
     mlflow_run = client.get_run(ref)
     assert mlflow_run.info.status == "RUNNING"
     assert "mlobs.status" not in mlflow_run.data.tags
+    assert mlflow_run.data.tags["mlobs.attempt"] == "2"
     backend.deliver(batch_of(again, RunFinished(AT + 10, "FINISHED"), ref=ref))
     assert client.get_run(ref).info.status == "FINISHED"
 

@@ -333,7 +333,24 @@ def test_the_end_of_a_run_becomes_tags_where_there_is_no_status() -> None:
     assert lowering.events == (Tags(1.0, {"mlobs.status": "FAILED", "mlobs.reason": "ValueError: no"}),)
 
 
-@pytest.mark.parametrize("event", [Log(1.0, "hello"), Heartbeat(1.0), Rewind(1.0, 3)])
+def test_what_is_taken_back_stands_in_a_tag_with_all_that_was_before() -> None:
+    capabilities, memory = Capabilities(kinds=frozenset({"tags"})), Memory()
+    first, second = Rewind(1.0, 3), Rewind(2.0, 7, since=1.5)
+
+    lower(first, capabilities, memory)
+    lowering = lower(second, capabilities, memory)
+
+    told = (
+        "of what was there at 1970-01-01 00:00:01.000+00:00, steps from 3 on no longer count; "
+        "of what was there at 1970-01-01 00:00:02.000+00:00, steps from 7 on"
+        " or recorded after 1970-01-01 00:00:01.500+00:00 no longer count"
+    )
+    assert lowering.events == (Tags(2.0, {"mlobs.rewound": told}),)
+    assert lowering.outcome == "lowered"
+    assert lower(second, capabilities, memory) == lowering  # its batch was refused
+
+
+@pytest.mark.parametrize("event", [Log(1.0, "hello"), Heartbeat(1.0)])
 def test_what_has_no_other_form_is_skipped_with_a_reason(event: Event) -> None:
     lowering = lower(event, MLFLOW, Memory())
 

@@ -246,6 +246,7 @@ class MLflow:
         for tag in mlflow_content.END_TAGS & before.data.tags.keys():
             self._client.delete_tag(run.ref, tag)
         self._client.set_tag(run.ref, mlflow_content.STARTED, mlflow_content.started_text(started))
+        self._client.set_tag(run.ref, mlflow_content.ATTEMPT, str(started.attempt))
         self._client.update_run(run.ref, status="RUNNING")
 
 

@@ -4,6 +4,8 @@ MLflow has no place for some facts; they go into tags under `mlobs.`, which `mlf
 
     mlobs.run_id              how a run is found again: MLflow would make a second one
     mlobs.started             RunStarted as JSON, exact; without argv and backends, which may tell too much
+    mlobs.attempt             the number of the latest attempt, of a run that was gone on with
+    mlobs.rewound             what no longer counts, by lowering: MLflow takes no point back
     mlobs.parent_run_id       the parent, while its MLflow run is not known
     mlobs.status, .reason, .exit_code, .unrecorded     how a run ended, where MLflow's status says too little
     mlobs.param.<name>        the value of a param that was overwritten: MLflow keeps a param's first
@@ -36,6 +38,7 @@ _TEXT_ROW_BYTES = 30  # a param or tag without name and value
 RUN_ID, STARTED, PARENT_RUN_ID = "mlobs.run_id", "mlobs.started", "mlobs.parent_run_id"
 STATUS, REASON = "mlobs.status", "mlobs.reason"
 EXIT_CODE, UNRECORDED = "mlobs.exit_code", "mlobs.unrecorded"
+ATTEMPT, REWOUND = "mlobs.attempt", "mlobs.rewound"
 END_TAGS = frozenset({STATUS, REASON, EXIT_CODE, UNRECORDED})
 OVERWRITTEN, CONFLICT = "mlobs.param.", "mlobs.param_conflict."
 # Written by lowering: metrics whose infinities it replaced, and what a name was before it was changed.

@@ -72,6 +72,8 @@ def first_file(batch: Batch) -> str:
     in the run's folder, named after that event's key, so that two senders never share a file.
     """
     run, identity = batch.run, batch.run.run_id
+    if run.attempt > 1:  # of a store that never had the earlier ones: their file is another's
+        identity += f"\n{run.attempt}"
     if batch.entries and not isinstance(batch.entries[0].event, RunStarted):
         identity += "\n" + batch.entries[0].key
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -89,6 +89,9 @@ class Encoder:
                 self.rejected[entry.key] = f"TensorBoard's format cannot hold it: {error}"
         yield from self._log()
         # A rewind to step 0 makes readers forget the tables too, which stand at step 0.
+        if Rewind in kinds:
+            starts = [entry.event for entry in self.batch.entries if isinstance(entry.event, RunStarted)]
+            yield run_event([self.batch.run, *starts][-1])
         if self.facts.params and kinds & {Params, Rewind}:
             table = markdown_table(("param", "value"), self.facts.params)
             yield text_event(self.facts.at, 0, "params", table)
@@ -107,13 +110,15 @@ class Encoder:
             case Artifact() as artifact:
                 yield self._artifact(entry, artifact)
             case RunStarted() as run:
-                table = markdown_table(("run", ""), {n: getattr(run, n) for n in RUN_FACTS})
-                yield text_event(run.at, 0, "run", table)
+                yield run_event(run)
             case RunFinished() as finished:
                 yield finished_event(finished, is_session=bool(self.facts.params))
-            case Rewind(at=at, from_step=step):
+            case Rewind(at=at, from_step=step, below=below):
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
                 yield event_pb2.Event(wall_time=at, step=step, session_log=start)
+                if below:
+                    what = f"TensorBoard goes back by step alone: {below:,} points below step {step} stay"
+                    self.lowered[entry.key] = what
             case Log() as log:
                 self._note_loss(entry.key, log)  # its line is in the text at the end
             case Params() | Tags():
@@ -172,6 +177,12 @@ class Encoder:
             self.lowered[entry.key] = "it is not UTF-8: the bytes that are not are shown as \ufffd"
         shown = text if artifact.media_type == "text/markdown" else code_block(text)
         return text_event(artifact.at, artifact.step or 0, artifact.path, shown)
+
+
+def run_event(run: RunStarted) -> Any:
+    """Hold the facts of a run, or of an attempt at it, for the Text dashboard."""
+    table = markdown_table(("run", ""), {name: getattr(run, name) for name in RUN_FACTS})
+    return text_event(run.at, 0, "run", table)
 
 
 def metrics_event(metrics: Metrics) -> Any:

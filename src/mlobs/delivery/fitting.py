@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from mlobs.backend import Capabilities
 from mlobs.delivery.documents import json_file, skipped
 from mlobs.delivery.memory import Lowering, Memory
-from mlobs.events import Artifact, Event, Metrics, Params, Role, RunFinished, Tags, kind_of
+from mlobs.events import Artifact, Event, Metrics, Params, Rewind, Role, RunFinished, Tags, kind_of
 from mlobs.names import cut_name, escape_name
 from mlobs.text import json_bytes, param_text, preview
 
@@ -87,6 +88,26 @@ def end_as_tags(event: RunFinished, capabilities: Capabilities, memory: Memory) 
     if not events:
         return skipped("run_finished")
     return Lowering(events, "lowered", "the backend keeps no status: it is in the tag mlobs.status")
+
+
+def rewind_as_tag(event: Rewind, capabilities: Capabilities, memory: Memory) -> Lowering:
+    """Write into a tag what no longer counts, where the backend cannot take anything back."""
+    memory.rewinds[event.at] = _words_about(event)
+    tags = {_own_tag("mlobs.rewound", "", capabilities): "; ".join(memory.rewinds.values())}
+    events = write_tags(event.at, tags, capabilities, memory)
+    if not events:
+        return skipped("rewind")
+    reason = "the backend takes nothing back: older points of the same steps stay, see the tag mlobs.rewound"
+    return Lowering(events, "lowered", reason)
+
+
+def _words_about(event: Rewind) -> str:
+    since = "" if event.since is None else f" or recorded after {_moment(event.since)}"
+    return f"of what was there at {_moment(event.at)}, steps from {event.from_step} on{since} no longer count"
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
 
 
 def write_tags(

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 from mlobs.backend import Capabilities
 from mlobs.delivery.documents import as_document, file_name, skipped
-from mlobs.delivery.fitting import end_as_tags, fit_artifact, fit_metrics, fit_texts, texts_as_file
+from mlobs.delivery.fitting import (
+    end_as_tags,
+    fit_artifact,
+    fit_metrics,
+    fit_texts,
+    rewind_as_tag,
+    texts_as_file,
+)
 from mlobs.delivery.memory import Lowering, Memory, Rule
 from mlobs.events import (
     Artifact,
@@ -79,7 +86,7 @@ TABLE: dict[type[Any], Row] = {
         _as_it_is, as_document(lambda event: f"model_fingerprints/{file_name(event.name)}")
     ),
     Heartbeat: Row(_as_it_is, _skip),
-    Rewind: Row(_as_it_is, _skip),
+    Rewind: Row(_as_it_is, rewind_as_tag),
     RunFinished: Row(_as_it_is, end_as_tags),
     Unknown: Row(_as_it_is, as_document(lambda event: f"events/{file_name(event.kind)}")),
 }

@@ -39,6 +39,7 @@ class Memory:
         firsts: the time (`at`) of the event that a tag of mlobs' own was first written for.
         full: by kind ("params", "tags"), the whole values that the backend holds previews of.
         documents: paths of JSON files, without the ending, and the hash of what stands there.
+        rewinds: the words about each rewind so far, by its time.
     """
 
     fine: set[str] = field(default_factory=set)
@@ -46,6 +47,7 @@ class Memory:
     firsts: dict[str, float] = field(default_factory=dict)
     full: dict[str, dict[str, Any]] = field(default_factory=lambda: {"params": {}, "tags": {}})
     documents: dict[str, bytes] = field(default_factory=dict)
+    rewinds: dict[float, str] = field(default_factory=dict)
 
     def is_first(self, tag: str, at: float) -> bool:
         """Tell whether the event of this time is the one that the tag is written for."""
