@@ -66,6 +66,13 @@ class Attempts:
         return self._attempts
 
 
+def latest_attempt(folder: RunFolder) -> Attempt:
+    """The latest attempt at a run; of a run without any event, one without an opener."""
+    attempts = Attempts(folder)
+    attempts.refresh()
+    return attempts.latest or Attempt("", -math.inf)
+
+
 def _arranged(firsts: dict[str, _First]) -> list[Attempt]:
     opened = sorted((first, writer) for writer, first in firsts.items() if first.attempt)
     attempts = [Attempt(writer, first.at) for first, writer in opened]

@@ -30,8 +30,8 @@ def judge(scans: Sequence[Scan], is_alive: Callable[[Process], bool | None]) -> 
     opener's file is here, every writer's process does.
     """
     openers = [one for one in scans if one.is_opener]
-    latest = max(openers, key=lambda one: one.opened_at, default=None)
-    end = _end(scans, latest, since=latest.opened_at if latest and len(openers) > 1 else 0.0)
+    latest = max(openers, key=_attempt, default=None)
+    end = _end(scans, latest, since=_attempt(latest)[1] if latest and len(openers) > 1 else 0.0)
     if end is not None:
         return Verdict(end.status, end.reason, end.at, end)
     seen = max(one.latest for one in scans)
@@ -43,6 +43,11 @@ def _end(scans: Sequence[Scan], opener: Scan | None, since: float) -> RunFinishe
         return opener.ends[-1]
     others = [end for one in scans if not one.is_opener for end in one.ends if end.at >= since]
     return max(others, key=lambda end: end.at, default=None)
+
+
+def _attempt(opener: Scan) -> tuple[int, float]:
+    """Which attempt it was, and when it began: its start says so, also where a host's clock was behind."""
+    return (opener.start.attempt, opener.start.at) if opener.start else (0, opener.opened_at)
 
 
 def _from_processes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from mlobs.delivery.attempts import latest_attempt
 from mlobs.events import RunFinished
 from mlobs.journal.format import Header, decode_event
 from mlobs.journal.process import is_alive
@@ -18,12 +19,13 @@ def close_if_abandoned(folder: RunFolder) -> bool:
 
     The run ended, as far as anyone can know, at its last event. Repeating it does nothing.
     """
+    latest = latest_attempt(folder)
     opener, last_at = None, 0.0
-    for header, at, has_end in _looks(folder):
-        if has_end:
+    for name, header, at, ends in _looks(folder):
+        if any(latest.is_end(name, end) for end in ends):
             return False
         last_at = max(last_at, at)
-        if header is not None and header.is_opener:
+        if header is not None and header.is_opener and latest.opener in ("", name):
             opener = header
     if opener is None or is_alive(opener.process) is not False:
         return False
@@ -35,13 +37,17 @@ def close_if_abandoned(folder: RunFolder) -> bool:
 
 
 def has_end(folder: RunFolder) -> bool:
-    """Tell whether the run's end is recorded, by whomever."""
-    return any(has_end for _, _, has_end in _looks(folder))
+    """Tell whether the end of the run's latest attempt is recorded, by whomever."""
+    latest = latest_attempt(folder)
+    return any(latest.is_end(writer, end) for writer, _, _, ends in _looks(folder) for end in ends)
 
 
 def program_lives(folder: RunFolder) -> bool:
-    """Tell whether the program that opened the run is still there; True also where nobody can know."""
+    """Tell whether the program that opened the run last is still there; True also where nobody can know."""
+    opener = latest_attempt(folder).opener
     for path in folder.journals():
+        if opener not in ("", path.stem):
+            continue
         with Reader(path) as reader:
             header = reader.header()
         if header is not None and header.is_opener and is_alive(header.process) is False:
@@ -61,18 +67,19 @@ def trim(folder: RunFolder) -> None:
                 os.truncate(path, end)
 
 
-def _looks(folder: RunFolder) -> Iterator[tuple[Header | None, float, bool]]:
-    """For each writer: who it was, when it wrote last, and whether it wrote the run's end."""
+def _looks(folder: RunFolder) -> Iterator[tuple[str, Header | None, float, list[RunFinished]]]:
+    """For each writer: its id, who it was, when it wrote last, and the ends of the run that it wrote."""
     for path in folder.journals():
         with Reader(path) as reader:
             header, last = reader.header(), b""
-            has_end = False
+            ends: list[RunFinished] = []
             for start, _, body in reader.bodies():
                 if start:
                     last = body
-                    has_end = has_end or (_may_be_end(body) and isinstance(decode_event(body), RunFinished))
+                    if _may_be_end(body) and isinstance(event := decode_event(body), RunFinished):
+                        ends.append(event)
             at = getattr(decode_event(last), "at", 0.0) if last else 0.0
-            yield header, at, has_end
+            yield path.stem, header, at, ends
 
 
 def _may_be_end(body: bytes) -> bool:

@@ -64,7 +64,12 @@ class Host:
         for key, backend in backends.items():
             if key not in self._lanes:
                 self._lanes[key] = LaneThread(backend, f"{self._sender_id}.{len(self._lanes)}")
-        self._runs[folder.path] = _Run(folder, tuple(self._lanes[key] for key in backends), claim)
+        lanes = [self._lanes[key] for key in backends]
+        before = self._runs.get(folder.path)
+        if before is not None:  # the run was gone on with in the same program
+            lanes += before.lanes
+            claim = claim or before.claim
+        self._runs[folder.path] = _Run(folder, tuple(dict.fromkeys(lanes)), claim)
         self.claim_waiting()
 
     def claim_waiting(self) -> bool:
