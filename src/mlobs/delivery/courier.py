@@ -47,7 +47,12 @@ class Courier:
         self._holds_back = False
 
     def add(self, folder: RunFolder) -> None:
-        """Deliver this run too, from where its delivery state says. Repeating it does nothing."""
+        """Deliver this run too, from where its delivery state says.
+
+        Repeating it looks again for an attempt that went on with the run after its end.
+        """
+        if folder.run_id in self._feeds:
+            self._feeds[folder.run_id].reopen()
         if folder.run_id not in self._feeds:
             feed = Feed(folder, self.backend.name, self.backend.capabilities)
             self._writers[folder.run_id] = StateWriter(folder.delivery, self._sender_id)
