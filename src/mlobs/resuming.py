@@ -78,7 +78,7 @@ def wish_of(
         raise UsageError(f"resume is {resume!r}; expected one of {', '.join(get_args(Resume))}")
     saved = _saved(state)
     if saved is not None:
-        return _of_state(resume, run_id, from_step, saved)
+        return _of_state(resume, run_id, saved)
     if resume == "auto":
         if run_id is not None:
             raise UsageError("resume='auto' finds the run's id itself; with run_id= type resume='allow'")
@@ -107,11 +107,9 @@ def _saved(state: object) -> SavedState | None:
         ) from error
 
 
-def _of_state(resume: str, run_id: str | None, from_step: int | None, saved: SavedState) -> Wish:
+def _of_state(resume: str, run_id: str | None, saved: SavedState) -> Wish:
     if run_id not in (None, saved.run_id):
         raise UsageError(f"run_id is {run_id!r}, but state= is of run {saved.run_id!r}; give one of them")
-    if from_step is not None:
-        raise UsageError("state= says where to go on; leave from_step= out")
     return Wish("must" if resume == "must" else "allow", _checked(saved.run_id), state=saved)
 
 

@@ -100,7 +100,7 @@ class Tracker:
             run_id: the run's id; left out, a new one.
             from_step: go back: what an earlier attempt recorded from this step on no longer counts.
             state: what `Run.state_dict` returned, from a checkpoint: go on with that run from that
-                moment. None: as if it were left out.
+                moment, whatever `from_step` says. None: there is no checkpoint yet.
 
         Raises:
             UsageError: the run exists and must not, or must and does not, or a process that lives
