@@ -23,7 +23,7 @@ from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
 from mlobs.program import program
 from mlobs.resuming import Past, Wish, past_of_state
-from mlobs.sending import Sending
+from mlobs.sending import Patience, Sending
 from mlobs.troubles import caller, log
 from mlobs.values import text_of
 from mlobs.version import __version__
@@ -55,7 +55,8 @@ class Plan:
         """Who delivers; None if there is nothing to deliver to, or not now."""
         if self.store is None or not self.backends or self.settings.mode != "online":
             return None
-        return program().sending(self.settings.delivery, self.store, self.settings.linger_s)
+        patience = Patience(self.settings.linger_s, self.settings.hang_timeout_s)
+        return program().sending(self.settings.delivery, self.store, patience)
 
 
 class Begun(NamedTuple):

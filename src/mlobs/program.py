@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from mlobs.events import Status
 from mlobs.finishing import Budget
 from mlobs.journal.store import Store
-from mlobs.sending import SenderProcess, SenderThread, Sending
+from mlobs.sending import Patience, SenderProcess, SenderThread, Sending
 
 
 class Ending(NamedTuple):
@@ -70,13 +70,14 @@ class Program:
         self._senders: dict[str, Sending] = {}
         self._lock = threading.RLock()
 
-    def sending(self, delivery: Literal["process", "thread"], store: Store, linger_s: float) -> Sending:
+    def sending(self, delivery: Literal["process", "thread"], store: Store, patience: Patience) -> Sending:
         """The one sender of this program for this way of delivery; made, not started."""
         with self._lock:
             if delivery not in self._senders:
                 is_process = delivery == "process"
-                self._senders[delivery] = SenderProcess(store, linger_s) if is_process else SenderThread()
-            self._senders[delivery].allow(linger_s)
+                made = SenderProcess(store, patience) if is_process else SenderThread(patience)
+                self._senders[delivery] = made
+            self._senders[delivery].allow(patience)
             return self._senders[delivery]
 
     @contextlib.contextmanager

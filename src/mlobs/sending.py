@@ -5,29 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlobs.backend import Backend
 from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, to_line
 from mlobs.delivery.registry import spec_of
 from mlobs.journal.process import this_process
 from mlobs.journal.store import RunFolder, Store
+from mlobs.spawning import import_path, spawn
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
-_SENDER_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "PYTHONWARNINGS": "ignore",  # a trainer's "error" is meant for its own code; MLflow fails under it
-}
 WAITS = "the rest waits in the store"
-_BOOTSTRAP = (  # not `-m`: that would put the working directory before the standard library
-    "import sys; sys.path[:] = [*sys.path[sys.path[:1] == ['']:], sys.argv[1]]; "
-    "import runpy; runpy.run_module('mlobs.sender', run_name='__main__')"
-)
+
+
+class Patience(NamedTuple):
+    """How long a sender may take, in seconds: to go on after its program, and for one vendor's call."""
+
+    linger_s: float
+    hang_timeout_s: float
+
+    def or_longer(self, other: Patience) -> Patience:
+        """The longer of both, each."""
+        return Patience(*map(max, self, other))
 
 
 class Sending(Protocol):
@@ -49,8 +51,8 @@ class Sending(Protocol):
         """Somebody still waits: start it again if it died; tell whether anything will be sent."""
         ...
 
-    def allow(self, linger_s: float) -> None:
-        """It may go on so long after this program; the largest word counts."""
+    def allow(self, patience: Patience) -> None:
+        """It may take so long; the largest word counts."""
         ...
 
     def outlook(self) -> str:
@@ -73,8 +75,8 @@ class SenderProcess:
     terminal's Ctrl-C nor a pipe on this program's output concerns it.
     """
 
-    def __init__(self, store: Store, linger_s: float) -> None:
-        self._store, self._linger_s = store, linger_s
+    def __init__(self, store: Store, patience: Patience) -> None:
+        self._store, self._patience = store, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._sender_id, self._starts = "", 0
         self._setbacks = _Setbacks("the sender cannot be started")
@@ -108,11 +110,12 @@ class SenderProcess:
                 self._push()
         return self.is_alive()
 
-    def allow(self, linger_s: float) -> None:
-        """Let the sender linger so long, if that is longer than it may already."""
+    def allow(self, patience: Patience) -> None:
+        """Let the sender take so long, if that is longer than it may already."""
         with self._lock, self._setbacks.said():
-            if linger_s > self._linger_s:
-                self._linger_s = linger_s
+            longer = self._patience.or_longer(patience)
+            if longer != self._patience:
+                self._patience = longer
                 if self.is_alive():
                     self._tell(self._hello())
 
@@ -120,7 +123,8 @@ class SenderProcess:
         """Say how long the sender goes on."""
         if not self.is_alive():
             return WAITS
-        return f"the sender goes on for up to {self._linger_s:g} s after this program; for what is left then"
+        linger_s = self._patience.linger_s
+        return f"the sender goes on for up to {linger_s:g} s after this program; for what is left then"
 
     def is_alive(self) -> bool:
         """Tell whether the sender's process runs."""
@@ -145,8 +149,8 @@ class SenderProcess:
             return
         self._starts += 1
         self._sender_id = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._process = self._spawn(self._sender_id)
-        _step_back(self._process.pid)
+        self._store.senders.mkdir(exist_ok=True)
+        self._process = spawn(self._store.senders / f"{self._sender_id}.log")
         assert self._process.stdin is not None
         if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on
             os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
@@ -154,19 +158,6 @@ class SenderProcess:
         self._tell(self._hello())
         for order in self._opened:
             self._tell(order)
-
-    def _spawn(self, sender_id: str) -> subprocess.Popen[bytes]:
-        self._store.senders.mkdir(exist_ok=True)
-        with (self._store.senders / f"{sender_id}.log").open("wb") as output:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-                [sys.executable, "-c", _BOOTSTRAP, str(Path(__file__).parent.parent)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                bufsize=0,
-                start_new_session=True,
-                env={**os.environ, **_SENDER_ENVIRONMENT},
-            )
 
     def _tell(self, order: Order) -> None:
         """Write an order, or keep it for the next time if the pipe is full."""
@@ -186,15 +177,17 @@ class SenderProcess:
             self._backlog = self._backlog[written:]
 
     def _hello(self) -> Hello:
-        return Hello(this_process(), self._sender_id, self._linger_s, _import_path())
+        linger_s, hang_timeout_s = self._patience
+        return Hello(this_process(), self._sender_id, linger_s, import_path(), hang_timeout_s)
 
 
 class SenderThread:
     """The same lanes in threads of this process: live objects, or no process may be started."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
         from mlobs.sender.host import Host
 
+        self._patience = patience
         self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
         self._setbacks = _Setbacks("the threads of delivery cannot be started")
         self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
@@ -214,11 +207,14 @@ class SenderThread:
             self._host.flush()
 
     def revive(self) -> bool:
-        """The lanes live as long as this process, if they could be started."""
+        """The lanes live as long as this process, if they could be started; say which hang."""
+        with self._lock, self._setbacks.said():
+            self._host.hung(self._patience.hang_timeout_s)
         return not self._unopened
 
-    def allow(self, linger_s: float) -> None:
-        """Threads do not outlive this process."""
+    def allow(self, patience: Patience) -> None:
+        """Let a call take so long; threads do not outlive this process."""
+        self._patience = self._patience.or_longer(patience)
 
     def outlook(self) -> str:
         """Say that the threads end with this program, which holds the runs until then."""
@@ -257,29 +253,3 @@ class _Setbacks:
                 reason = f"{self._problem} ({type(error).__name__}: {error})"
                 log.warning("%s; runs are recorded, and `mlobs sync` delivers them", reason)
             self._is_said = True
-
-
-def _step_back(pid: int) -> None:
-    """Put a new sender behind the training before its interpreter has begun.
-
-    It does so itself too, but only once it runs: that late, it cost a loop of 2 ms steps on two cores
-    some 100 ms at the start, mostly in one step that waited for one of its BLAS threads.
-    """
-    if not hasattr(os, "setpriority"):
-        return
-    with contextlib.suppress(OSError):  # it has ended already
-        os.setpriority(os.PRIO_PROCESS, pid, 19)
-    with contextlib.suppress(OSError):  # no auto-groups here; see `_lower_group_priority` of the sender
-        Path(f"/proc/{pid}/autogroup").write_text("19", encoding="ascii")
-
-
-def _import_path() -> tuple[bytes, ...]:
-    """This process's import path, with the script's own folder last.
-
-    There a file may be called like a module of the standard library, which a vendor would then
-    import instead.
-    """
-    if getattr(sys.flags, "safe_path", False):
-        return tuple(map(os.fsencode, sys.path))  # it has no such folder
-    first, *rest = sys.path or [""]
-    return tuple(os.fsencode(os.path.abspath(entry)) for entry in [*rest, first])  # noqa: PTH100 - "" is the working directory

@@ -77,6 +77,12 @@ def _one_of(*words: str) -> Kind:
     return Kind(f"{', '.join(quoted[:-1])} or {quoted[-1]}", words[0], check)
 
 
+def _patience(value: Any) -> float:
+    if _seconds(value) < 1.0:
+        raise ValueError(value)
+    return float(value)
+
+
 _TEXT = Kind("a text that is not empty", "churn", _text)
 _NAMES = Kind("a list of names", ["mlflow", "tensorboard"], _names, _split)
 _FOLDER = Kind("a folder on this machine", "/data/mlobs", _folder)
@@ -120,6 +126,11 @@ class Settings:
         "keep_first",
         _one_of("keep_first", "overwrite", "raise"),
         "what counts when a param is given another value",
+    )
+    hang_timeout_s: float = _row(
+        300.0,
+        Kind("seconds, 1 or more", 300.0, _patience, float),
+        "seconds after which a call of a backend's library that has not returned is given up",
     )
     linger_s: float = _row(300.0, _SECONDS, "seconds that the sender goes on trying after the program ended")
     backend_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

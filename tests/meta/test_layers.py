@@ -25,6 +25,7 @@ LAYERS = [
     "mlobs.exits",
     "mlobs.program",
     "mlobs.sending",  # above the sender, whose host it imports for delivery="thread"
+    "mlobs.spawning",
     "mlobs.finishing",
     "mlobs.sender",
     "mlobs.repro",

@@ -45,8 +45,7 @@ class Near:
 @pytest.fixture
 def pipe():
     reading, writing = os.pipe()
-    stream = os.fdopen(reading, "rb")
-    yield stream, writing
+    yield reading, writing
     os.close(writing)  # then the thread that listens ends, and its file may be closed
 
 
@@ -76,8 +75,8 @@ def until_cut(line, timeout_s=10.0):
 
 
 def test_orders_come_in_order_however_the_pipe_cuts_them(pipe):
-    stream, writing = pipe
-    line = LifeLine(stream, this_process())
+    reading, writing = pipe
+    line = LifeLine(reading, this_process())
     orders = [OpenRun(b"/r1", ()), Flush(), OpenRun(b"/r2", ())]
     content = b"".join(map(to_line, orders))
     for at in range(0, len(content), 5):
@@ -88,8 +87,8 @@ def test_orders_come_in_order_however_the_pipe_cuts_them(pipe):
 
 
 def test_an_order_that_nobody_understands_is_stepped_over(pipe, caplog):
-    stream, writing = pipe
-    line = LifeLine(stream, this_process())
+    reading, writing = pipe
+    line = LifeLine(reading, this_process())
     os.write(writing, b"?\n" + to_line(Flush()) + b"AAAA\n" + to_line(Flush()))
 
     assert heard(line, 2) == [Flush(), Flush()]
@@ -97,9 +96,9 @@ def test_an_order_that_nobody_understands_is_stepped_over(pipe, caplog):
 
 
 def test_last_words_are_heard_after_the_death_and_a_torn_one_is_not(pipe):
-    stream, writing = pipe
+    reading, writing = pipe
     process, who = trainer()
-    line = LifeLine(stream, who)
+    line = LifeLine(reading, who)
     process.kill()
     process.wait()
     os.write(writing, to_line(OpenRun(b"/last", ())) + to_line(Flush())[:-3])
@@ -110,7 +109,7 @@ def test_last_words_are_heard_after_the_death_and_a_torn_one_is_not(pipe):
 def test_the_end_of_the_pipe_proves_nothing_while_the_trainer_lives():
     reading, writing = os.pipe()
     process, who = trainer()
-    line = LifeLine(os.fdopen(reading, "rb"), who)
+    line = LifeLine(reading, who)
     os.close(writing)
     assert list(line.orders(wait_s=0.7)) == []
     assert not line.is_cut
@@ -122,7 +121,7 @@ def test_the_end_of_the_pipe_proves_nothing_while_the_trainer_lives():
 
 def test_where_nobody_can_tell_whether_the_trainer_lives_the_end_of_the_pipe_counts():
     reading, writing = os.pipe()
-    line = LifeLine(os.fdopen(reading, "rb"), ELSEWHERE)
+    line = LifeLine(reading, ELSEWHERE)
     assert list(line.orders(wait_s=0.7)) == []
     assert not line.is_cut
     os.close(writing)

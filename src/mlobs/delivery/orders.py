@@ -22,6 +22,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     sender_id: str
     linger_s: float
     sys_path: tuple[bytes, ...] = ()
+    hang_timeout_s: float = 300.0
 
 
 class OpenRun(msgspec.Struct, frozen=True, tag="open"):

@@ -16,6 +16,7 @@ from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.disk import Disk
 from mlobs.sender.endings import close_if_abandoned, trim
 from mlobs.sender.lanes import LaneThread
+from mlobs.sender.succession import Held
 
 JOIN_S = 5.0  # a lane that is asked to stop has this long to finish its batch
 KEPT_RUNS = 64  # complete runs are kept open for late events of other writers; each holds a descriptor
@@ -45,10 +46,19 @@ class Host:
     Args:
         most_runs: so many are delivered at a time; each holds a descriptor.
         is_durable: runs are forced onto the disk before they are released; this takes milliseconds.
+        held: lanes to be held back for a while, by the backend's key.
     """
 
-    def __init__(self, sender_id: str, *, most_runs: int | None = None, is_durable: bool = False) -> None:
+    def __init__(
+        self,
+        sender_id: str,
+        *,
+        most_runs: int | None = None,
+        is_durable: bool = False,
+        held: Mapping[str, Held] | None = None,
+    ) -> None:
         self._sender_id, self._is_durable = sender_id, is_durable
+        self._held = held or {}
         self._most_runs = most_runs or room_for_runs()
         self._lanes: dict[str, LaneThread] = {}
         self._runs: dict[Path, _Run] = {}
@@ -63,7 +73,8 @@ class Host:
         """
         for key, backend in backends.items():
             if key not in self._lanes:
-                self._lanes[key] = LaneThread(backend, f"{self._sender_id}.{len(self._lanes)}")
+                lane_id = f"{self._sender_id}.{len(self._lanes)}"
+                self._lanes[key] = LaneThread(backend, lane_id, self._held.get(key))
         lanes = [self._lanes[key] for key in backends]
         before = self._runs.get(folder.path)
         if before is not None:  # the run was gone on with in the same program
@@ -113,6 +124,19 @@ class Host:
         """After `finish`: the lanes that still have something to send, by their backend's name."""
         return {lane.name: lane.lane() for lane in self._lanes.values() if not lane.is_drained()}
 
+    def hung(self, hang_timeout_s: float) -> dict[str, str]:
+        """The lanes whose call has not returned in time, by key, and what it was; each is written down."""
+        overdue = {key: lane.note_hung(hang_timeout_s) for key, lane in self._lanes.items()}
+        return {key: reason for key, reason in overdue.items() if reason}
+
+    def has_returned(self, key: str) -> bool:
+        """Tell whether a call of this backend has returned here, with or without an error."""
+        return key in self._lanes and self._lanes[key].has_returned
+
+    def holds(self, folder: Path) -> bool:
+        """Tell whether the run in this folder was opened and not released yet."""
+        return folder in self._runs
+
     def announce_lingering(self) -> None:
         """Let others who want these runs know that they may ask for them."""
         self._is_lingering = True
@@ -142,7 +166,8 @@ class Host:
         for lane in self._lanes.values():
             lane.stop()
         deadline = time.monotonic() + wait_s
-        stopped = [lane.join(max(0.0, deadline - time.monotonic())) for lane in self._lanes.values()]
+        by_health = sorted(self._lanes.values(), key=lambda lane: lane.lane().state == "hung")
+        stopped = [lane.join(max(0.0, deadline - time.monotonic())) for lane in by_health]
         for run in self._taken():
             if with_trim:
                 self._attempt(run, _trim)

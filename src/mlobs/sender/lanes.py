@@ -11,6 +11,8 @@ from mlobs.backend import Backend
 from mlobs.delivery.courier import Courier, Step
 from mlobs.delivery.lane import Lane, describe
 from mlobs.journal.store import RunFolder
+from mlobs.sender.calls import Watched
+from mlobs.sender.succession import Held
 
 POLL_S = 0.25  # how long news may lie in the journal before an idle lane looks
 GATHER_S = 1.0  # after a batch that was not full: fewer, larger batches cost everybody less
@@ -23,11 +25,21 @@ _log = logging.getLogger(__name__)
 
 
 class LaneThread:
-    """One backend's courier on a thread of its own."""
+    """One backend's courier on a thread of its own.
 
-    def __init__(self, backend: Backend, sender_id: str) -> None:
+    Args:
+        backend: used from this thread only.
+        sender_id: unique to this lane.
+        held: an earlier lane hung in this backend, which is left alone until then.
+    """
+
+    def __init__(self, backend: Backend, sender_id: str, held: Held | None = None) -> None:
         self.name = backend.name
-        self._courier = Courier(backend, sender_id)
+        self._backend = Watched(backend)
+        self._courier = Courier(self._backend, sender_id)
+        if held is not None:
+            self._courier.lane.hold_back(held.reason, time.time(), held.until)
+        self._hung = ""  # what has not returned, as long as it has not
         self._lock = threading.Lock()
         self._orders: dict[str, RunFolder | None] = {}  # by run, the last word: deliver it, or drop it
         self._given = 0
@@ -82,9 +94,25 @@ class LaneThread:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def has_returned(self) -> bool:
+        """A call of this lane has returned, with or without an error."""
+        return self._backend.has_returned
+
+    def note_hung(self, hang_timeout_s: float) -> str:
+        """Say what the backend has not returned from in time, and write it down once; "" if it has."""
+        overdue = self._backend.overdue(hang_timeout_s)
+        if overdue and not self._hung:
+            self._hung = overdue
+            _log.error("lane %s hangs: %s", self.name, overdue)
+            self._courier.tell_hung(overdue)
+        return overdue
+
     def lane(self) -> Lane:
         """The lane as it is now; an error of our own counts as backing off."""
         lane = self._courier.lane
+        if self._hung:
+            return dataclasses.replace(lane, state="hung", reason=self._hung)
         if not self._thread.is_alive():
             return dataclasses.replace(lane, state="stopped", reason="its thread has ended")
         return dataclasses.replace(lane, state="backing off", reason=self._fault) if self._fault else lane
@@ -116,7 +144,7 @@ class LaneThread:
             step = courier.step(is_final=is_final)
         except Exception as error:
             fault = self._stumbled(error)
-        self._fault = fault
+        self._fault, self._hung = fault, ""
         if step == "idle":
             self._is_flushing = False
             if is_final and not fault:

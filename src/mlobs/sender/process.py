@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import NoReturn
 
 from mlobs.backend import Backend
 from mlobs.delivery.lane import describe
@@ -22,10 +23,12 @@ from mlobs.events import BackendSpec
 from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
-from mlobs.sender.lifeline import LifeLine
+from mlobs.sender.lifeline import LifeLine, first_line
+from mlobs.sender.succession import Legacy, can_succeed, hold, inherited, succeed
 
 FSYNC_S = 5.0  # what a power cut may cost at most
 DRAIN_LOOK_S = 0.05
+LEAST_WATCH_S = 10.0  # the main thread is away for seconds when it writes to a slow disk
 
 _log = logging.getLogger(__name__)
 
@@ -40,27 +43,37 @@ def main() -> int:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")  # Python aborts if a thread still reads sys.stdin
-    first = stream.readline()
-    hello = from_line(first) if first.endswith(b"\n") else None
-    if not isinstance(hello, Hello):
+    pipe = os.dup(sys.stdin.fileno())  # Python aborts if a thread still reads sys.stdin
+    legacy = inherited() or _first_words(pipe)
+    if legacy is None:
         return 0  # the trainer died before it said a word
-    if hello.sys_path:
-        sys.path[:] = map(os.fsdecode, hello.sys_path)
-    return _Sender(hello, stream).run()
+    if legacy.hello.sys_path:
+        sys.path[:] = map(os.fsdecode, legacy.hello.sys_path)
+    return _Sender(legacy, pipe).run()
+
+
+def _first_words(pipe: int) -> Legacy | None:
+    """What a sender that has no predecessor begins with."""
+    line, unread = first_line(pipe)
+    hello = from_line(line) if line.endswith(b"\n") else None
+    return Legacy(hello, unread=unread) if isinstance(hello, Hello) else None
 
 
 class _Sender:
     """The trainer's orders, the trainer's death, and what is to be done about either."""
 
-    def __init__(self, hello: Hello, stream: BinaryIO) -> None:
-        self._hello = hello
-        self._host = Host(hello.sender_id, is_durable=True)
+    def __init__(self, legacy: Legacy, pipe: int) -> None:
+        self._hello, self._leave_at = legacy.hello, legacy.leave_at
+        self._orders: dict[bytes, OpenRun] = {}
+        self._held = dict(legacy.held)
+        self._host = Host(legacy.hello.sender_id, is_durable=True, held=legacy.held)
         self._output: Path | None = None
         self._is_told_to_leave = False
         self._complained: set[str] = set()
         signal.signal(signal.SIGTERM, self._leave)
-        self._line = LifeLine(stream, hello.trainer)
+        for order in legacy.orders:
+            self._attempt(partial(self._obey, order))
+        self._line = LifeLine(pipe, legacy.hello.trainer, legacy.unread)
 
     def run(self) -> int:
         fsync_at = time.monotonic() + FSYNC_S
@@ -68,6 +81,7 @@ class _Sender:
             for order in self._line.orders(wait_s=FSYNC_S / 5):
                 self._attempt(partial(self._obey, order))
             self._attempt(self._host.claim_waiting)
+            self._mind_hung_calls()
             if time.monotonic() >= fsync_at:
                 fsync_at = time.monotonic() + FSYNC_S
                 self._attempt(self._host.keep_on_disk)
@@ -82,12 +96,42 @@ class _Sender:
 
     def _settle_the_rest(self) -> None:
         """Write the ends that the trainer could not, and send what is left, as long as it allowed."""
+        if self._leave_at is None:
+            self._leave_at = time.monotonic() + self._hello.linger_s
         for act in (self._host.end_abandoned, self._host.keep_on_disk, self._host.announce_lingering):
             self._attempt(act)
         self._host.finish()
-        deadline = time.monotonic() + self._hello.linger_s
-        while not self._host.is_drained() and not self._is_told_to_leave and time.monotonic() < deadline:
+        while (
+            not self._host.is_drained() and not self._is_told_to_leave and time.monotonic() < self._leave_at
+        ):
+            self._mind_hung_calls()
             time.sleep(DRAIN_LOOK_S)
+
+    def _mind_hung_calls(self) -> None:
+        """Leave a call that does not return to a successor, which holds its lane back.
+
+        A call that keeps even this thread from running ends the process after twice the time; the
+        trainer starts another when it needs one.
+        """
+        patience_s = self._hello.hang_timeout_s
+        faulthandler.dump_traceback_later(max(LEAST_WATCH_S, 2 * patience_s), exit=True, file=sys.stderr)
+        hung = self._host.hung(patience_s)
+        if hung and can_succeed():
+            self._make_way(hung)
+
+    def _make_way(self, hung: Mapping[str, str]) -> NoReturn:
+        now = time.time()
+        orders = [one for one in self._orders.values() if self._host.holds(_folder_of(one).path)]
+        held = {key: one for key, one in self._held.items() if one.until > now}
+        for key, reason in hung.items():
+            held[key] = hold(None if self._host.has_returned(key) else self._held.get(key), reason, now)
+        self._host.close()
+        _log.error("a successor goes on without what hangs")
+        try:
+            succeed(Legacy(self._hello, tuple(orders), self._line.hand_over(), held, self._leave_at))
+        except OSError:  # no memory or no descriptor is left
+            _log.exception("there is no successor")
+            os._exit(1)  # the trainer starts another sender when it needs one
 
     def _obey(self, order: Order) -> None:
         match order:
@@ -99,7 +143,8 @@ class _Sender:
                 self._hello = order  # another of its trackers lets it linger longer
 
     def _open(self, order: OpenRun) -> None:
-        folder = RunFolder(Path(os.fsdecode(order.folder)))
+        folder = _folder_of(order)
+        self._orders[order.folder] = order
         self._output = Store(folder.store).senders / f"{self._hello.sender_id}.log"
         backends: dict[str, Backend] = {}
         for spec in order.backends:
@@ -128,6 +173,10 @@ class _Sender:
 
     def _leave(self, *_: object) -> None:
         self._is_told_to_leave = True
+
+
+def _folder_of(order: OpenRun) -> RunFolder:
+    return RunFolder(Path(os.fsdecode(order.folder)))
 
 
 def _remove_if_empty(output: Path | None) -> None:
