@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -49,16 +50,30 @@ def sync(
 
     opened = open_store(store)
     folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
-    options = load_settings(cwd=Path.cwd(), env=os.environ).backend_options
+    settings = load_settings(cwd=Path.cwd(), env=os.environ)
     done = foreground.sync(
-        folders, only=backend or (), options=options, show=lambda line: typer.echo(printable(line), err=True)
+        folders,
+        only=backend or (),
+        options=settings.backend_options,
+        hang_timeout_s=settings.hang_timeout_s,
+        is_own_process=True,
+        show=lambda line: typer.echo(printable(line), err=True),
     )
     if as_json:
         print_json([_document(one) for one in done])
     else:
         _print(done)
+    if any(report.state == "hung" for one in done for report in one.reports.values()):
+        _leave_at_once()
     if not all(one.is_settled for one in done):
         raise typer.Exit(1)
+
+
+def _leave_at_once() -> NoReturn:
+    """Leave without the interpreter's clean-up, which may wait for the threads of a call that hangs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _document(one: Synced) -> dict[str, object]:

@@ -22,8 +22,10 @@ from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.endings import close_if_abandoned, has_end, program_lives
 from mlobs.sender.host import Host
+from mlobs.sender.watchdog import rest, stay_awake
 
 PATIENCE_S = 20.0  # a lane that has only been backing off for so long will not recover while we watch
+HANG_TIMEOUT_S = 300.0
 LOOK_S = 0.05
 PORTION_RUNS = 256  # so many runs at a time: each holds a descriptor
 
@@ -48,6 +50,8 @@ def sync(
     only: Sequence[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     patience_s: float = PATIENCE_S,
+    hang_timeout_s: float = HANG_TIMEOUT_S,
+    is_own_process: bool = False,
     show: Callable[[str], None] = lambda _line: None,
 ) -> list[Synced]:
     """Deliver what the runs' backends do not have yet, and return what became of each run.
@@ -56,12 +60,18 @@ def sync(
     others (`options` holds their parameters): that back-fills them. Runs whose process vanished are
     ended as CRASHED first. Repeating it sends nothing twice.
 
+    A backend that has only been backing off for `patience_s` is given up, and one whose call has not
+    returned for `hang_timeout_s`; that call's thread goes on hanging. `is_own_process`: a call that
+    keeps every thread from running ends the process.
+
     Raises:
         UsageError: `only` names a backend that neither a run nor this installation knows.
     """
     runs = list(folders)
     _check_names(runs, only, options or {})
-    syncing = _Syncing(only, options or {}, _Watch(patience_s, show))
+    syncing = _Syncing(
+        only, options or {}, _Watch(patience_s, hang_timeout_s, show, is_own_process=is_own_process)
+    )
     unsettled = sorted(
         (folder for folder in runs if not _is_settled(folder, only)), key=_run_id
     )  # parents first
@@ -128,14 +138,27 @@ class _Syncing:
 class _Watch:
     """How long it makes sense to wait: until no lane that is left has had an answer for `patience_s`."""
 
-    def __init__(self, patience_s: float, show: Callable[[str], None]) -> None:
-        self._patience_s, self._show = patience_s, show
+    def __init__(
+        self, patience_s: float, hang_timeout_s: float, show: Callable[[str], None], *, is_own_process: bool
+    ) -> None:
+        self._patience_s, self._hang_timeout_s, self._show = patience_s, hang_timeout_s, show
+        self._is_own_process = is_own_process
         self._shown: dict[str, str] = {}
         self._answered_at: dict[str, float] = {}  # by backend; it outlasts a portion of runs
 
     def wait(self, host: Host) -> None:
         """Wait until everything is sent, or what is left is hopeless."""
+        try:
+            self._wait(host)
+        finally:
+            if self._is_own_process:
+                rest()
+
+    def _wait(self, host: Host) -> None:
         while not host.is_drained():
+            if self._is_own_process:
+                stay_awake(self._hang_timeout_s)
+            host.hung(self._hang_timeout_s)
             lanes = host.open_lanes()
             hopeless = [name for name, lane in lanes.items() if self._is_hopeless(name, lane)]
             if len(hopeless) == len(lanes):
@@ -149,7 +172,7 @@ class _Watch:
             self._show(f"{name}: {lane.state}: {lane.reason}")
         if lane.state == "delivering" or name not in self._answered_at:
             self._answered_at[name] = now
-        return lane.state == "paused" or now - self._answered_at[name] > self._patience_s
+        return lane.state in ("paused", "hung") or now - self._answered_at[name] > self._patience_s
 
 
 def _run_id(folder: RunFolder) -> str:

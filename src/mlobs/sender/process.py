@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import logging
 import os
 import signal
@@ -25,10 +24,10 @@ from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
 from mlobs.sender.succession import Legacy, can_succeed, hold, inherited, succeed
+from mlobs.sender.watchdog import rest, stay_awake
 
 FSYNC_S = 5.0  # what a power cut may cost at most
 DRAIN_LOOK_S = 0.05
-LEAST_WATCH_S = 10.0  # the main thread is away for seconds when it writes to a slow disk
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +86,7 @@ class _Sender:
                 self._attempt(self._host.keep_on_disk)
         if not self._is_told_to_leave:
             self._settle_the_rest()
+        rest()
         is_clean = self._host.close(with_trim=not self._is_told_to_leave)
         logging.shutdown()
         if not is_clean:
@@ -110,11 +110,11 @@ class _Sender:
     def _mind_hung_calls(self) -> None:
         """Leave a call that does not return to a successor, which holds its lane back.
 
-        A call that keeps even this thread from running ends the process after twice the time; the
-        trainer starts another when it needs one.
+        A call that keeps even this thread from running ends the process; the trainer starts another
+        when it needs one.
         """
         patience_s = self._hello.hang_timeout_s
-        faulthandler.dump_traceback_later(max(LEAST_WATCH_S, 2 * patience_s), exit=True, file=sys.stderr)
+        stay_awake(patience_s)
         hung = self._host.hung(patience_s)
         if hung and can_succeed():
             self._make_way(hung)
