@@ -37,6 +37,9 @@ class Capabilities:
         max_tag_length: the same for tags, with `tags.json`.
         nan: NaN is stored and read back as NaN.
         infinities: infinities are stored and read back as such.
+        stores_once: an event that was stored at any time before may be delivered again, and is
+            stored once. Then the lane tells an event that breaks the backend from a backend in
+            trouble, by delivering again an event that it has. False: only the latest batch may.
     """
 
     kinds: frozenset[str] = ALL_KINDS
@@ -50,6 +53,7 @@ class Capabilities:
     max_tag_length: int | None = None
     nan: bool = True
     infinities: bool = True
+    stores_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Batch:
 
     `ref` is what this backend's last receipt for the run returned, None on the first batch.
     `parent_ref` is the parent run's reference at this backend, None if there is no parent or it
-    is not known here. `open_blob` opens an artifact's content for reading, wherever it lies.
+    is not known here. `open_blob` opens an artifact's content for reading, wherever it lies. `place`
+    names the run's folder: a copy of the store, elsewhere, may deliver the same run.
     """
 
     run: RunStarted
@@ -74,6 +79,7 @@ class Batch:
     open_blob: Callable[[Entry], BinaryIO]
     ref: str | None = None
     parent_ref: str | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class Backend(Protocol):
         Raises:
             Unavailable: the backend cannot answer now; the lane backs off and delivers it again. The
                 same goes for ConnectionError and TimeoutError.
+            ServerError: it failed at this batch, which is made smaller the next time.
             Unauthorized: the credentials are refused; the lane pauses.
             MissingPackage: the vendor's package is not installed; the lane pauses.
             Exception: anything else; the batch is halved until the event at fault stands alone, which

@@ -5,6 +5,7 @@ MlobsError
 ├── StoreError            the local store cannot be used: not writable, full, not a store (also an OSError)
 └── DeliveryError         a backend could not take a batch
     ├── Unavailable       not now: down, slow, throttled; the batch is sent again later
+    │   └── ServerError   it failed at this batch: it is in trouble, or something in the batch breaks it
     ├── Unauthorized      not with these credentials; the lane pauses and says so
     └── MissingPackage    the vendor's package is not installed; the events wait
 """
@@ -50,6 +51,15 @@ class Unavailable(DeliveryError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ServerError(Unavailable):
+    """The backend failed at this batch (HTTP 500, a connection closed without an answer).
+
+    Either it is in trouble, or something in the batch breaks it. Where the capabilities say
+    `stores_once`, the lane finds out which, and rejects an event that breaks it; else, or as long
+    as that is not certain, this is like any other `Unavailable`.
+    """
 
 
 class Unauthorized(DeliveryError):

@@ -1,11 +1,14 @@
 """A courier delivers every event once and in order, whatever the backend answers."""
 
+import contextlib
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from mlobs.backend import Capabilities
 from mlobs.delivery.courier import PARENT_WAIT_S, Courier
+from mlobs.delivery.lane import DOUBT_S, DOUBTS, LONG_DOUBT_S
 from mlobs.delivery.report import report
 from mlobs.delivery.state import States
 from mlobs.errors import Unavailable
@@ -361,3 +364,196 @@ def test_blobs_open_whether_inline_or_beside(store):
     drain(courier, clock)
 
     assert list(backend.content.values()) == [b"large", b"small"]
+
+
+def is_step(step):
+    return lambda event: isinstance(event, Metrics) and event.step == step
+
+
+def test_an_event_that_breaks_the_server_is_parked_at_last_and_nothing_else_is(store):
+    folder, writer = open_run(store)
+    for step in range(40):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    writer.append(RunFinished(2.0, "FINISHED"))
+    inner, clock = MemoryBackend(), Clock()
+    courier = Courier(FlakyBackend(inner, poison=is_step(13)), "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+
+    assert points(inner) == [step for step in range(40) if step != 13]
+    summary = report(folder)["memory"]
+    assert (summary.rejected, summary.delivered, summary.pending) == (1, 41, 0)
+    assert summary.reasons == ("rejected: the batch breaks the backend",)
+    assert summary.state == "delivering"
+    assert DOUBT_S <= clock.now - 1000.0 < 2 * DOUBT_S
+
+
+def test_a_server_that_answers_500_to_everything_for_a_week_loses_nothing(store):
+    folder, writer = open_run(store)
+    inner, clock = MemoryBackend(), Clock()
+    backend = FlakyBackend(inner)
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    drain(courier, clock)
+    for step in range(40):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    backend.poison = lambda _event: True
+    while clock.now < 1000.0 + 7 * 86400:
+        assert courier.step() == "waiting"
+        clock.now += courier.wait_s()
+    backend.poison = lambda _event: False
+    drain(courier, clock)
+
+    assert points(inner) == list(range(40))
+    assert (report(folder)["memory"].delivered, report(folder)["memory"].rejected) == (41, 0)
+
+
+def test_without_an_event_that_the_backend_has_a_server_error_parks_nothing(store):
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": 1.0}))
+    inner, clock = MemoryBackend(), Clock()
+    courier = Courier(FlakyBackend(inner, poison=is_step(0)), "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    while clock.now < 1000.0 + 10 * DOUBT_S:
+        courier.step()
+        clock.now += max(courier.wait_s(), 0.1)
+
+    assert (report(folder)["memory"].rejected, report(folder)["memory"].pending) == (0, 1)
+
+
+def test_a_backend_that_cannot_store_an_event_again_is_not_asked_to(store):
+    folder, writer = open_run(store)
+    for step in range(5):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    inner, clock = MemoryBackend(capabilities=Capabilities()), Clock()
+    courier = Courier(FlakyBackend(inner, poison=is_step(3)), "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    while clock.now < 1000.0 + 7 * 86400:
+        courier.step()
+        clock.now += max(courier.wait_s(), 0.1)
+
+    delivered = [entry.key for batch in inner.batches for entry in batch.entries]
+    assert len(delivered) == len(set(delivered)) == 4
+    assert (report(folder)["memory"].rejected, report(folder)["memory"].pending) == (0, 2)
+
+
+def test_files_that_fail_while_values_are_taken_wait_a_day(store):
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": 1.0}))
+    writer.append(Artifact(1.0, "x.txt", 1, data=b"x"))
+    writer.append(Metrics(1.0, 1, {"a": 1.0}))
+    inner, clock = MemoryBackend(), Clock()
+    backend = FlakyBackend(inner, poison=lambda event: isinstance(event, Artifact))
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    while clock.now < 1000.0 + LONG_DOUBT_S - 100:
+        assert courier.step() != "idle"
+        clock.now += max(courier.wait_s(), 0.1)
+    assert report(folder)["memory"].rejected == 0
+    drain(courier, clock)
+
+    assert points(inner) == [0, 1]
+    assert report(folder)["memory"].rejected == 1
+
+
+def test_the_end_of_a_run_is_never_parked_by_a_server_error(store):
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": 1.0}))
+    writer.append(RunFinished(2.0, "FINISHED"))
+    inner, clock = MemoryBackend(), Clock()
+    backend = FlakyBackend(inner, poison=lambda event: isinstance(event, RunFinished))
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    while clock.now < 1000.0 + 10 * DOUBT_S:
+        courier.step()
+        clock.now += max(courier.wait_s(), 0.1)
+    assert (report(folder)["memory"].rejected, report(folder)["memory"].pending) == (0, 1)
+    backend.poison = lambda _event: False
+    drain(courier, clock)
+
+    assert report(folder)["memory"].pending == 0
+
+
+def test_doubts_about_an_event_outlive_the_sender(store):
+    folder, writer = open_run(store)
+    for step in range(3):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    inner, clock = MemoryBackend(), Clock()
+    for sender in range(DOUBTS + 3):
+        backend = FlakyBackend(inner, poison=is_step(1))
+        courier = Courier(backend, f"s{sender}", clock=clock, jitter=lambda: 0.5)
+        courier.add(folder)
+        for _ in range(8):
+            courier.step()
+            clock.now += courier.wait_s()
+        clock.now += 60.0
+
+    assert points(inner) == [0, 2]
+    assert report(folder)["memory"].rejected == 1
+
+
+def test_the_event_at_fault_is_found_though_other_runs_are_answered_all_the_while(store):
+    class Picky(MemoryBackend):
+        def deliver(self, batch):
+            if any(getattr(entry.event, "step", None) == 13 for entry in batch.entries):
+                raise ValueError("thirteen is unlucky")
+            return super().deliver(batch)
+
+    folder, writer = open_run(store)
+    for step in range(100):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    backend, clock = Picky(), Clock()
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(folder)
+    busy = [open_run(store, f"busy-{n}") for n in range(3)]
+    for other, _ in busy:
+        courier.add(other)
+    for step in range(200):
+        for _, one in busy:
+            one.append(Metrics(1.0, 100 + step, {"a": 1.0}))
+        courier.step()
+        clock.now += courier.wait_s()
+
+    assert report(folder)["memory"].pending == 0
+    assert report(folder)["memory"].rejected == 1
+
+
+def test_while_one_runs_event_is_in_doubt_the_other_runs_go_on(store):
+    doubtful, writer = open_run(store, "r1")
+    for step in range(3):
+        writer.append(Metrics(1.0, step, {"a": 1.0}))
+    folder, other = open_run(store, "r2")
+    inner, clock = MemoryBackend(), Clock()
+    backend = FlakyBackend(inner, poison=is_step(1))
+    courier = Courier(backend, "s1", clock=clock, jitter=lambda: 0.5)
+    courier.add(doubtful)
+    courier.add(folder)
+    while not States(doubtful.delivery).refresh().of("memory").doubt:
+        courier.step()
+        clock.now += courier.wait_s()
+    now = clock.now
+    for step in range(200, 220):
+        other.append(Metrics(1.0, step, {"a": 1.0}))
+        courier.step()
+
+    assert points(inner, "r2") == list(range(200, 220))
+    assert clock.now == now
+    assert report(doubtful)["memory"].state == "backing off"
+    assert "takes other events" in report(doubtful)["memory"].trouble
+    assert report(folder)["memory"].state == "delivering"
+
+
+def test_a_run_that_is_deleted_meanwhile_stops_no_other(store):
+    gone, _ = open_run(store, "r1")
+    folder, writer = open_run(store, "r2")
+    backend, clock = MemoryBackend(), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(gone)
+    courier.add(folder)
+    shutil.rmtree(gone.path)
+    writer.append(Metrics(1.0, 7, {"a": 1.0}))
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            courier.step()
+
+    assert points(backend, "r2") == [7]

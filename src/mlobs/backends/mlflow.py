@@ -75,6 +75,7 @@ class MLflow:
         max_tag_length=mlflow_content.MAX_TAG,
         nan=True,
         infinities=False,  # MLflow stores them as the largest finite number
+        stores_once=True,  # it ignores a repeated row, and a repeated file takes the place of itself
     )
 
     def __post_init__(self) -> None:
@@ -95,6 +96,7 @@ class MLflow:
 
         Raises:
             Unavailable: no answer, a locked database, or a run or experiment that was deleted.
+            ServerError: the server fails at this batch.
             Unauthorized: the server refuses the credentials.
             MissingPackage: `mlflow` is not installed.
         """

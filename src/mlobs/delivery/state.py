@@ -60,7 +60,31 @@ class LaneChanged(msgspec.Struct, frozen=True, array_like=True, tag="lane"):
     until: float | None = None
 
 
-_decode = msgspec.msgpack.Decoder(Settled | LaneChanged).decode
+class Doubted(msgspec.Struct, frozen=True, array_like=True, tag="doubted"):
+    """An event meets server errors since `since`, `doubts` times while the backend took another one."""
+
+    at: float
+    backend: str
+    key: str
+    since: float
+    doubts: int
+
+
+class Vitals(msgspec.Struct, frozen=True, array_like=True, tag="vitals"):
+    """A sender was at work on the run at this moment, and the run's program had not been missed.
+
+    `cpu_s` and `peak_bytes` are what the sender's process has used so far, for all of its runs.
+    """
+
+    at: float
+    cpu_s: float
+    peak_bytes: int
+    niceness: int
+
+
+Record: TypeAlias = Settled | LaneChanged | Doubted
+
+_decode = msgspec.msgpack.Decoder(Record | Vitals).decode
 
 
 @dataclass
@@ -75,9 +99,15 @@ class BackendState:
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
     lane: LaneChanged | None = None
+    doubt: Doubted | None = None
+    rejected: set[str] = field(default_factory=set)
 
-    def merge(self, record: Settled | LaneChanged) -> None:
+    def merge(self, record: Record) -> None:
         """Take one more record in; files of several senders may come in any order."""
+        if isinstance(record, Doubted):
+            if self.doubt is None or record.at >= self.doubt.at:
+                self.doubt = record
+            return
         if isinstance(record, LaneChanged):
             if self.lane is None or record.at >= self.lane.at:
                 self.lane = record
@@ -95,6 +125,8 @@ class BackendState:
 
     def _merge_note(self, note: Note) -> None:
         self.counts[note.outcome] += note.count
+        if note.outcome == "rejected":
+            self.rejected.add(note.key)
         earlier = self.notes.get((note.outcome, note.reason))
         if earlier is not None:
             note = msgspec.structs.replace(earlier, count=earlier.count + note.count)
@@ -108,6 +140,12 @@ class States:
         self._folder = folder
         self._offsets: dict[str, int] = {}
         self.by_backend: dict[str, BackendState] = {}
+        self.vitals: dict[str, Vitals] = {}  # by the sender's file, the latest
+
+    @property
+    def seen_at(self) -> float:
+        """When a sender was last at work on the run (Unix seconds), 0.0 if none ever said so."""
+        return max((one.at for one in self.vitals.values()), default=0.0)
 
     def of(self, backend: str) -> BackendState:
         """The state of one backend, empty if nothing is known of it."""
@@ -133,7 +171,10 @@ class States:
                 offset = end
                 with contextlib.suppress(msgspec.ValidationError):  # a newer sender's kind of record
                     record = _decode(body)
-                    self.of(record.backend).merge(record)
+                    if isinstance(record, Vitals):
+                        self.vitals[name] = record
+                    else:
+                        self.of(record.backend).merge(record)
         self._offsets[name] = offset
 
 
@@ -147,7 +188,7 @@ class StateWriter:
     def __init__(self, folder: Path, sender_id: str) -> None:
         self._path = folder / f"{sender_id}{STATE_SUFFIX}"
 
-    def append(self, record: Settled | LaneChanged) -> None:
+    def append(self, record: Record | Vitals) -> None:
         """Keep the record; it is on the disk (not yet fsynced) when this returns.
 
         Raises:

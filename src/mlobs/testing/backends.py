@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from mlobs.backend import Backend, Batch, Capabilities, Receipt
+from mlobs.errors import DeliveryError, ServerError, Unauthorized, Unavailable
 from mlobs.events import Event
+
+Trouble: TypeAlias = Literal["unavailable", "server error", "unauthorized", "lost answer", "reject"]
+
+REJECTED = "the script rejects it"
+_ERRORS: Mapping[object, type[DeliveryError]] = {
+    "unavailable": Unavailable,
+    "server error": ServerError,
+    "unauthorized": Unauthorized,
+}
 
 
 @dataclass
@@ -17,7 +28,7 @@ class MemoryBackend:
     """
 
     name: str = "memory"
-    capabilities: Capabilities = field(default_factory=Capabilities)
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities(stores_once=True))
     held: dict[str, dict[str, Event]] = field(default_factory=dict, init=False)
     content: dict[str, bytes] = field(default_factory=dict, init=False)
     batches: list[Batch] = field(default_factory=list, init=False)
@@ -45,12 +56,19 @@ class MemoryBackend:
 class FlakyBackend:
     """Delivers to another backend, but first does what its script says, one item a call.
 
-    An exception is raised before anything is delivered; `"lost answer"` delivers, and raises
-    `ConnectionError` all the same; None, or the end of the script, delivers.
+    An exception is raised before anything is delivered. The words stand for what happens most:
+    `"unavailable"`, `"server error"`, `"unauthorized"` raise the error of that name;
+    `"lost answer"` delivers, and raises `ConnectionError` all the same; `"reject"` delivers all but
+    the batch's first entry, which the receipt rejects. None, or the end of the script, delivers.
+
+    `poison` tells of an event whether it breaks the backend: every batch that holds such an event
+    raises `poisoned`, whenever the script would have it delivered.
     """
 
     inner: Backend
-    script: list[Exception | str | None] = field(default_factory=list)
+    script: list[Exception | Trouble | None] = field(default_factory=list)
+    poison: Callable[[Event], bool] = lambda _event: False
+    poisoned: Exception = field(default_factory=lambda: ServerError("the batch breaks the backend"))
 
     @property
     def name(self) -> str:
@@ -67,10 +85,19 @@ class FlakyBackend:
         action = self.script.pop(0) if self.script else None
         if isinstance(action, Exception):
             raise action
-        receipt = self.inner.deliver(batch)
-        if action == "lost answer":
-            raise ConnectionError("the answer was lost")
-        return receipt
+        if action in _ERRORS:
+            raise _ERRORS[action](f"{action}, as the script says")
+        if any(self.poison(entry.event) for entry in batch.entries):
+            raise self.poisoned
+        match action:
+            case "lost answer":
+                self.inner.deliver(batch)
+                raise ConnectionError("the answer was lost")
+            case "reject":
+                first, *others = batch.entries
+                receipt = self.inner.deliver(replace(batch, entries=tuple(others)))
+                return replace(receipt, rejected={**receipt.rejected, first.key: REJECTED})
+        return self.inner.deliver(batch)
 
     def close(self) -> None:
         """Close the inner backend."""
