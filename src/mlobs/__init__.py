@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlobs.errors import DeliveryError as DeliveryError
     from mlobs.errors import MissingPackage as MissingPackage
     from mlobs.errors import MlobsError as MlobsError
+    from mlobs.errors import ServerError as ServerError
     from mlobs.errors import StoreError as StoreError
     from mlobs.errors import Unauthorized as Unauthorized
     from mlobs.errors import Unavailable as Unavailable
@@ -47,8 +48,8 @@ _EXPORTS = {
     ],
     "mlobs.delivery.report": ["BackendReport"],
     "mlobs.errors": [
-        "DeliveryError", "MissingPackage", "MlobsError", "StoreError", "Unauthorized", "Unavailable",
-        "UsageError",
+        "DeliveryError", "MissingPackage", "MlobsError", "ServerError", "StoreError", "Unauthorized",
+        "Unavailable", "UsageError",
     ],
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.opened": ["BackendRef"],
@@ -67,6 +68,7 @@ __all__ = [
     "MlobsError",
     "Run",
     "RunRecord",
+    "ServerError",
     "StoreError",
     "Tracker",
     "Unauthorized",
