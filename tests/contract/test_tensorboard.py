@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import json
@@ -207,6 +208,40 @@ def test_what_a_crash_left_behind_the_reference_is_cut_off(board, garbage):
     restarted = TensorBoard(board.logdir)
     receipt = restarted.deliver(batch_of(Metrics(AT, 1, {"loss": 0.5}), ref=first.ref, first=2))
     assert scalars(event_file(board, receipt), "loss") == [(0, 1.0), (1, 0.5)]
+
+
+def from_place(place, *events, ref=None, first=0):
+    batch = batch_of(*events, ref=ref, first=first)
+    return dataclasses.replace(batch, place=place)
+
+
+def test_a_copy_of_the_store_destroys_nothing_that_the_original_has_delivered(board):
+    points = [Metrics(AT + step, step, {"loss": float(step)}) for step in range(4)]
+    first = board.deliver(from_place("/store", run_started(), points[0]))
+    second = board.deliver(from_place("/store", points[1], ref=first.ref, first=2))
+    kept = event_file(board, first).read_bytes()
+
+    with pytest.raises(Unavailable, match="another place, such as a copy"):
+        board.deliver(from_place("/copy", run_started(), *points))  # copied before anything was delivered
+    with pytest.raises(Unavailable, match="another place, such as a copy"):
+        board.deliver(from_place("/copy", *points[1:], ref=first.ref, first=2))  # copied after one batch
+    assert event_file(board, first).read_bytes() == kept
+
+    ahead = board.deliver(
+        from_place("/copy", points[2], ref=second.ref, first=3)
+    )  # the original stands still
+    with pytest.raises(Unavailable, match="another place, such as a copy"):
+        board.deliver(from_place("/store", points[2], points[3], ref=second.ref, first=3))
+    assert scalars(event_file(board, ahead), "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
+def test_what_the_same_place_did_not_get_acknowledged_is_replaced_however_many_batches(board):
+    points = [Metrics(AT + step, step, {"loss": float(step)}) for step in range(4)]
+    first = ref = board.deliver(from_place("/store", run_started(), points[0]))
+    for step in (1, 2, 3):
+        ref = board.deliver(from_place("/store", points[step], ref=ref.ref, first=step + 1))
+    again = board.deliver(from_place("/store", *points[1:], ref=first.ref, first=2))  # after a power cut
+    assert scalars(event_file(board, again), "loss") == [(step, float(step)) for step in range(4)]
 
 
 def test_a_batch_that_fails_halfway_leaves_the_file_as_it_was(board):

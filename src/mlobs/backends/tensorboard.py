@@ -71,8 +71,8 @@ class TensorBoard:
         """Append the batch to the run's event file, on disk on return; a repeat is stored once.
 
         Raises:
-            Unavailable: the disk is full or failing, what was delivered before has disappeared, or
-                the `tensorboard` that is installed is broken.
+            Unavailable: the disk is full or failing, what was delivered before has disappeared, a
+                copy of the store has delivered more, or the `tensorboard` that is installed is broken.
             Unauthorized: the folder may not be written.
             MissingPackage: `tensorboard` is not installed.
             DeliveryError: an artifact's content cannot be read.
@@ -84,6 +84,7 @@ class TensorBoard:
         place = Place.of_batch(self.logdir, batch)
         known, events = place.known, [entry.event for entry in batch.entries]
         with _disk_errors(self.logdir):
+            tensorboard_file.check(place.events, known.size_bytes, batch.place)
             before = tensorboard_facts.Facts()
             if known.has_facts and any(isinstance(e, Params | Tags | Rewind | RunFinished) for e in events):
                 before, _ = tensorboard_facts.from_events(tensorboard_file.read(place.facts))
@@ -93,7 +94,7 @@ class TensorBoard:
                 tensorboard_file.replace(place.facts, facts_event)
             encoder = Encoder(batch, after, known.log_lines)
             size_bytes = tensorboard_file.append(
-                place.events, known.size_bytes, encoder, started_at=batch.run.at
+                place.events, known.size_bytes, encoder, started_at=batch.run.at, place=batch.place
             )
         has_facts = known.has_facts or after != before
         ref = Ref(known.file, size_bytes, has_facts, encoder.log_lines)

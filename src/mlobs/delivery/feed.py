@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Feed:
             open_blob=self._open_blob,
             ref=self.state.ref,
             parent_ref=parent_ref,
+            place=os.path.abspath(self.folder.path),  # noqa: PTH100 - as it is named, without asking the disk
         )
 
     def settled(self, draft: Draft, receipt: Receipt | None, at: float) -> Settled:
