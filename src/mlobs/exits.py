@@ -30,6 +30,7 @@ def watch() -> None:
         _is_watching = True
         atexit.register(_at_exit)
         _chain_excepthook()
+        _chain_thread_excepthook()
         _chain_sys_exit()
     _watch_multiprocessing_child()
     if threading.current_thread() is threading.main_thread():
@@ -83,6 +84,20 @@ def _chain_excepthook() -> None:
             earlier(kind, error, trace)
 
     sys.excepthook = excepthook
+
+
+def _chain_thread_excepthook() -> None:
+    """An exception that ends a thread ends the runs that were opened there; nobody else would know."""
+    earlier = threading.excepthook
+
+    def excepthook(args: threading.ExceptHookArgs, /) -> None:
+        try:
+            if args.exc_value is not None:
+                program().end_all(ending(args.exc_value), opened_in=threading.current_thread())
+        finally:
+            earlier(args)
+
+    threading.excepthook = excepthook
 
 
 def _chain_sys_exit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
@@ -44,6 +45,7 @@ class Opened:
     status: Status = "RUNNING"
     face: Any = None
     _parent: Opened | None = None
+    thread: threading.Thread = field(default_factory=threading.current_thread)
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)

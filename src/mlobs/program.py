@@ -27,9 +27,13 @@ FINISHED = Ending("FINISHED")
 
 
 class OpenRun(Protocol):
-    """What the program does to its runs when it ends. `face` is what its users hold of the run."""
+    """What the program does to its runs when it ends.
+
+    `face` is what its users hold of the run, `thread` is where it was opened.
+    """
 
     face: Any
+    thread: threading.Thread
 
     @property
     def is_child(self) -> bool:
@@ -93,10 +97,11 @@ class Program:
         """Somebody called `sys.exit`, which means this; it counts if nothing more is recorded afterwards."""
         self.exit_note = ending, {run_id: run.mark() for run_id, run in self.runs.items()}
 
-    def end_all(self, ending: Ending) -> None:
-        """Record the end of every open run, without waiting."""
+    def end_all(self, ending: Ending, *, opened_in: threading.Thread | None = None) -> None:
+        """Record the end of every open run, or of those that a thread opened, without waiting."""
         for run in list(self.runs.values()):
-            run.end(ending)
+            if opened_in in (None, run.thread):
+                run.end(ending)
 
     def exit(self) -> None:
         """The interpreter exits in good order: finish what is still open, and wait within the budget."""

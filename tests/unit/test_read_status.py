@@ -53,7 +53,9 @@ def test_a_run_of_another_host_is_running_and_says_when_it_was_last_seen(store):
     folder = store.new_run(new_run_id(1000.0))
     write_as(folder, ELSEWHERE, start_of(folder.run_id), Metrics(86_400.0, 0, {"loss": 1.0}), is_opener=True)
     run = load_run("latest", store=store)
-    assert (run.status, run.reason) == ("RUNNING", "not seen since 1970-01-02 00:00:00 UTC (another host)")
+    assert (run.status, run.is_stale) == ("RUNNING", True)
+    assert "no sign of life from its host since 1970-01-02 00:00:00 UTC" in run.reason
+    assert run.last_seen.timestamp() == 86_400.0
 
 
 def test_a_run_that_was_opened_again_has_the_status_of_its_last_opener(store):

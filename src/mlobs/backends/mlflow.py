@@ -13,6 +13,8 @@ import math
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,10 +25,12 @@ from mlobs.backends import mlflow_content, mlflow_uri
 from mlobs.backends.mlflow_client import connect, database_lock, patience_for
 from mlobs.backends.mlflow_content import Content
 from mlobs.backends.mlflow_errors import translated
+from mlobs.backends.mlflow_runs import MLflowRun, adopt_children, find, proper_id
 from mlobs.errors import Unavailable
 from mlobs.events import Artifact, RunFinished, RunStarted
 
 _COPY_BYTES = 1 << 20
+_LATE_S = 10.0  # a run that comes here so late may come after its child runs; others cost no search for them
 
 
 @dataclass
@@ -88,7 +92,7 @@ class MLflow:
         if self.artifact_location and ":" not in self.artifact_location:
             self.artifact_location = os.path.abspath(self.artifact_location)  # noqa: PTH100 - no `..`
         self._client: Any = None
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, MLflowRun] = {}
         self._experiments: dict[str, str] = {}
 
     def deliver(self, batch: Batch) -> Receipt:
@@ -137,40 +141,39 @@ class MLflow:
     def _translated(self, *, opening: bool = False) -> AbstractContextManager[None]:
         return translated(remote=not mlflow_uri.is_database(self._uri), opening=opening)
 
-    def _run_of(self, batch: Batch) -> _Run:
+    def _run_of(self, batch: Batch) -> MLflowRun:
         run = self._runs.get(batch.run.run_id)
         if run is None or batch.ref not in (None, run.ref):
-            run = self._known(batch.ref) if batch.ref is not None else self._found_or_made(batch)
+            run = self._known(batch.ref) if batch.ref is not None else self._begun(batch)
             self._runs[batch.run.run_id] = run
         if batch.parent_ref is not None and run.parent_ref != batch.parent_ref:
             self._client.set_tag(run.ref, mlflow_content.PARENT, batch.parent_ref)
             run.parent_ref = batch.parent_ref
         return run
 
-    def _known(self, ref: str) -> _Run:
-        return _Run.of(self._client.get_run(ref))
+    def _known(self, ref: str) -> MLflowRun:
+        return MLflowRun.of(self._client.get_run(ref))
 
-    def _found_or_made(self, batch: Batch) -> _Run:
+    def _begun(self, batch: Batch) -> MLflowRun:
+        run = self._found_or_made(batch)
+        if time.time() - batch.run.at > _LATE_S:
+            adopt_children(self._client, run, batch.run.run_id)
+        return run
+
+    def _found_or_made(self, batch: Batch) -> MLflowRun:
         run = batch.run
         with database_lock(mlflow_uri.sqlite_path(self._uri)):  # nobody makes it between search and create
             experiment_id = self._experiment_id(self.experiment or run.experiment)
-            found = self._search(experiment_id, run.run_id)
+            found = find(self._client, experiment_id, run.run_id)
             if found is not None:
                 return found
             parent_ref = batch.parent_ref
             if parent_ref is None and run.parent_run_id is not None:
-                parent = self._search(experiment_id, run.parent_run_id)
+                parent = find(self._client, experiment_id, run.parent_run_id)
                 parent_ref = parent.ref if parent else None
             tags = {**mlflow_content.start_tags(run, parent_ref), **_user_tag()}
             at = mlflow_content.milliseconds(run.at)
-            return _Run.of(self._client.create_run(experiment_id, at, tags, run.name or None))
-
-    def _search(self, experiment_id: str, run_id: str) -> _Run | None:
-        """Find the MLflow run of a run; of several, which only a race between hosts can make, the first."""
-        where = f"tags.`{mlflow_content.RUN_ID}` = '{run_id}'"
-        order = ["attributes.start_time ASC"]
-        found = self._client.search_runs([experiment_id], where, max_results=1, order_by=order)
-        return _Run.of(found[0]) if found else None
+            return MLflowRun.of(self._client.create_run(experiment_id, at, tags, run.name or None))
 
     def _experiment_id(self, name: str) -> str:
         if name not in self._experiments:
@@ -180,7 +183,7 @@ class MLflow:
                     f"experiment {name!r} is deleted at {self._uri} - "
                     f"type: mlflow experiments restore --experiment-id {experiment.experiment_id}"
                 )
-            self._experiments[name] = _proper_id(experiment.experiment_id)
+            self._experiments[name] = proper_id(experiment.experiment_id)
         return self._experiments[name]
 
     def _made_experiment(self, name: str) -> Any:
@@ -193,7 +196,7 @@ class MLflow:
                 raise
             return self._client.get_experiment_by_name(name)  # another process was faster
 
-    def _log(self, run: _Run, content: Content) -> None:
+    def _log(self, run: MLflowRun, content: Content) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -205,7 +208,7 @@ class MLflow:
                 raise
             self._send(run, content)
 
-    def _send(self, run: _Run, content: Content) -> None:
+    def _send(self, run: MLflowRun, content: Content) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         texts = {name: text for name, (text, _) in content.params.items()}
@@ -224,7 +227,7 @@ class MLflow:
                 synchronous=True,
             )
 
-    def _upload(self, run: _Run, path: str, source: BinaryIO, size_bytes: int) -> None:
+    def _upload(self, run: MLflowRun, path: str, source: BinaryIO, size_bytes: int) -> None:
         """Store a file under `path`, by way of a temporary one: MLflow takes its name from the local file."""
         target = PurePosixPath(path)
         folder = str(target.parent) if target.parent.parts else None
@@ -235,42 +238,26 @@ class MLflow:
             with patience_for(size_bytes):
                 self._client.log_artifact(run.ref, str(local), folder)
 
-    def _finish(self, run: _Run, end: RunFinished) -> None:
+    def _finish(self, run: MLflowRun, end: RunFinished) -> None:
         if end.traceback:
             content = end.traceback.encode("utf-8", "backslashreplace")
             self._upload(run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content))
+        self._forget_end(run, keep=mlflow_content.end_tags(end).keys())
         status, at = mlflow_content.final_status(end), mlflow_content.milliseconds(end.at)
         self._client.set_terminated(run.ref, status, at)
 
-    def _reopen(self, run: _Run, started: RunStarted) -> None:
+    def _reopen(self, run: MLflowRun, started: RunStarted) -> None:
         """Take back the end of an earlier attempt."""
-        before = self._client.get_run(run.ref)
-        for tag in mlflow_content.END_TAGS & before.data.tags.keys():
-            self._client.delete_tag(run.ref, tag)
+        self._forget_end(run)
         self._client.set_tag(run.ref, mlflow_content.STARTED, mlflow_content.started_text(started))
         self._client.set_tag(run.ref, mlflow_content.ATTEMPT, str(started.attempt))
         self._client.update_run(run.ref, status="RUNNING")
 
-
-@dataclass
-class _Run:
-    """An MLflow run as far as deliveries need it."""
-
-    ref: str
-    experiment_id: str
-    parent_ref: str | None
-
-    @classmethod
-    def of(cls, run: Any) -> _Run:
-        parent_ref = run.data.tags.get(mlflow_content.PARENT)
-        return cls(_proper_id(run.info.run_id), _proper_id(run.info.experiment_id), parent_ref)
-
-
-def _proper_id(text: str) -> str:
-    """Return the id; an empty answer, which MLflow's client takes for a success, has none."""
-    if not text:
-        raise Unavailable("the tracking URI answers, but not as MLflow does - is it the server's address?")
-    return text
+    def _forget_end(self, run: MLflowRun, keep: Collection[str] = ()) -> None:
+        """Delete the tags of an earlier end, but for those of the new one."""
+        before = self._client.get_run(run.ref).data.tags
+        for tag in (mlflow_content.END_TAGS & before.keys()) - set(keep):
+            self._client.delete_tag(run.ref, tag)
 
 
 def _user_tag() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from mlobs.cli.config import config
 from mlobs.cli.doctor import doctor
+from mlobs.cli.repair import repair
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
@@ -84,5 +85,5 @@ def root(
     del version
 
 
-for _command in (runs, show, sync, config, doctor):
+for _command in (runs, show, sync, repair, config, doctor):
     app.command()(_command)

@@ -178,7 +178,7 @@ def _print(records: Sequence[RunRecord], sort: str | None) -> None:
             record.run_id,
             record.experiment,
             record.name,
-            record.status,
+            f"{record.status} (stale)" if record.is_stale else record.status,
             moment(record.started),
             duration(record.started, record.ended),
             *(_cell(value_of(record, key)) for key in extra),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from msgspec import structs
 
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import (
@@ -22,6 +23,7 @@ from mlobs.cli.output import (
 )
 from mlobs.cli.runs import document
 from mlobs.delivery.report import BackendReport, report
+from mlobs.delivery.state import States, Vitals
 from mlobs.read.artifact import StoredArtifact
 from mlobs.read.record import RunRecord, load_run
 from mlobs.text import param_text
@@ -57,6 +59,7 @@ def show(
     _print_datasets(record)
     _print_unknown(record)
     print_delivery(record.run_id, reports)
+    _print_senders(record)
     _print_damage(record)
 
 
@@ -79,6 +82,17 @@ def print_delivery(run_id: str, reports: Mapping[str, BackendReport]) -> None:
     for name, one in reports.items():
         for line in (*one.reasons, *([f"{one.state}: {one.trouble}"] if one.trouble and one.pending else [])):
             typer.echo(f"  {name}: {printable(line)}")
+
+
+def _print_senders(record: RunRecord) -> None:
+    """Print what delivering has cost this machine; a sender may have served other runs too."""
+    for one in _senders(record):
+        peak = size(one.peak_bytes)
+        typer.echo(f"sender: {one.cpu_s:.1f} s of CPU, {peak} of memory at most, niceness {one.niceness}")
+
+
+def _senders(record: RunRecord) -> list[Vitals]:
+    return list(States(record.folder.delivery).refresh().vitals.values())
 
 
 def delivery_document(reports: Mapping[str, BackendReport]) -> dict[str, Any]:
@@ -118,6 +132,7 @@ def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[s
         ],
         "unknown": [{"kind": one.kind, "fields": one.fields} for one in record.unknown],
         "delivery": delivery_document(reports),
+        "senders": [structs.asdict(one) for one in _senders(record)],
         "damage": [asdict(one) for one in record.damage],
     }
 

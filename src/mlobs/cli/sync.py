@@ -13,6 +13,7 @@ import typer
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, printable
 from mlobs.cli.show import delivery_document, print_delivery
+from mlobs.journal.store import RunFolder
 from mlobs.read.location import open_store
 
 if TYPE_CHECKING:
@@ -45,15 +46,20 @@ def sync(
     configuration file.
     Exits with 1 if something is still pending.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    opened = open_store(store)
+    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    deliver(folders, only=backend or (), as_json=as_json)
+
+
+def deliver(folders: Sequence[RunFolder], *, only: Sequence[str] = (), as_json: bool = False) -> None:
+    """Deliver what the runs' backends lack, print what each has, and exit with 1 if one still lacks it."""
     from mlobs.config import load_settings
     from mlobs.sender import foreground
 
-    opened = open_store(store)
-    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
     settings = load_settings(cwd=Path.cwd(), env=os.environ)
     done = foreground.sync(
         folders,
-        only=backend or (),
+        only=only,
         options=settings.backend_options,
         hang_timeout_s=settings.hang_timeout_s,
         is_own_process=True,

@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlobs.delivery.state import States
 from mlobs.errors import UsageError
 from mlobs.events import (
     Dataset,
@@ -46,6 +47,8 @@ class RunRecord:
 
     - `status` is honest for a run whose process vanished, also if nobody recorded that; `ended` is
       then the time of its last event.
+    - `is_stale`: it reads RUNNING, but its host gives no sign of life; `mlobs repair` ends it.
+      `last_seen` is the last sign of life of a run whose end is not recorded.
     - `last_metrics` holds each metric's value that was recorded last.
     - Of a param the first value counts unless it was overwritten on purpose; of a tag, an artifact
       (by path and step) and a snapshot part the latest. What a rewind took back is left out, but
@@ -60,6 +63,8 @@ class RunRecord:
     name: str
     status: str
     reason: str
+    is_stale: bool
+    last_seen: datetime | None
     started: datetime | None
     ended: datetime | None
     params: dict[str, Any]
@@ -140,7 +145,7 @@ def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> l
 
 def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
     start = next((one.start for one in scans if one.start is not None), None)
-    verdict = judge(scans, is_alive)
+    verdict = judge(scans, is_alive, seen_by_sender=lambda: States(folder.delivery).refresh().seen_at)
     contents = fold(scans)
     points = that_count([one.points for one in scans])
     return RunRecord(
@@ -149,6 +154,8 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         name=start.name if start is not None else "",
         status=verdict.status,
         reason=verdict.reason,
+        is_stale=verdict.is_stale,
+        last_seen=_moment(verdict.seen),
         started=_moment(start.at if start is not None else min(one.opened_at for one in scans)),
         ended=_moment(verdict.ended),
         params=contents.params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -9,25 +10,40 @@ from datetime import datetime, timezone
 from mlobs.events import Process, RunFinished
 from mlobs.read.scan import Scan
 
+STALE_AFTER_S = 600.0  # a sender gives a sign every 60 s; a shared file system may show it minutes late
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A run's status; `end` is the record that says so, None where the reader concluded it."""
+    """A run's status; `end` is the record that says so, None where the reader concluded it.
+
+    `is_stale`: it may be running, on a host that gives no sign of life; `seen` is the last one of a
+    run whose end is not recorded (Unix seconds).
+    """
 
     status: str
     reason: str
     ended: float | None = None
     end: RunFinished | None = None
+    is_stale: bool = False
+    seen: float = 0.0
 
 
-def judge(scans: Sequence[Scan], is_alive: Callable[[Process], bool | None]) -> Verdict:
+def judge(
+    scans: Sequence[Scan],
+    is_alive: Callable[[Process], bool | None],
+    *,
+    seen_by_sender: Callable[[], float] = lambda: 0.0,
+    now: Callable[[], float] = time.time,
+) -> Verdict:
     """Decide a run's status.
 
     The last end that the opener recorded counts; without one, the last end that anybody else
     recorded (a sender that saw it die); without any, the opener's process: living is RUNNING, gone
-    is CRASHED, and on another host, where nobody here can know, RUNNING with the time of the last
-    sign of life. Of a run that was opened again the last opener counts, and ends since then; if no
-    opener's file is here, every writer's process does.
+    is CRASHED. On another host, where nobody here can know, it is RUNNING, with the time of the last
+    sign of life (an event, or what `seen_by_sender` says), and stale once that is `STALE_AFTER_S` ago.
+    Of a run that was opened again the last opener counts, and ends since then; if no opener's file is
+    here, every writer's process does.
     """
     openers = [one for one in scans if one.is_opener]
     latest = max(openers, key=_attempt, default=None)
@@ -35,7 +51,16 @@ def judge(scans: Sequence[Scan], is_alive: Callable[[Process], bool | None]) -> 
     if end is not None:
         return Verdict(end.status, end.reason, end.at, end)
     seen = max(one.latest for one in scans)
-    return _from_processes([latest] if latest else scans, seen, is_alive)
+    verdict = _from_processes([latest] if latest else scans, seen, is_alive)
+    return verdict or _elsewhere(max(seen, seen_by_sender()), now())
+
+
+def _elsewhere(seen: float, now: float) -> Verdict:
+    when = f"{datetime.fromtimestamp(seen, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    if now - seen < STALE_AFTER_S:
+        return Verdict("RUNNING", f"on another host; last sign of life {when}", seen=seen)
+    reason = f"stale: no sign of life from its host since {when} - `mlobs repair` ends it"
+    return Verdict("RUNNING", reason, is_stale=True, seen=seen)
 
 
 def _end(scans: Sequence[Scan], opener: Scan | None, since: float) -> RunFinished | None:
@@ -52,14 +77,14 @@ def _attempt(opener: Scan) -> tuple[int, float]:
 
 def _from_processes(
     scans: Sequence[Scan], seen: float, is_alive: Callable[[Process], bool | None]
-) -> Verdict:
+) -> Verdict | None:
+    """What the writers' processes tell; None where nobody here can know."""
     processes = [one.process for one in scans if one.process is not None]
     if not processes:
-        return Verdict("CRASHED", "the journal does not say who wrote it: its start is damaged", seen or None)
+        return Verdict(
+            "CRASHED", "the journal does not say who wrote it: its start is damaged", seen or None, seen=seen
+        )
     lives = [is_alive(process) for process in processes]
     if True in lives:
-        return Verdict("RUNNING", "")
-    if None in lives:
-        when = datetime.fromtimestamp(seen, timezone.utc)
-        return Verdict("RUNNING", f"not seen since {when:%Y-%m-%d %H:%M:%S} UTC (another host)")
-    return Verdict("CRASHED", "process vanished", seen)
+        return Verdict("RUNNING", "", seen=seen)
+    return None if None in lives else Verdict("CRASHED", "process vanished", seen, seen=seen)

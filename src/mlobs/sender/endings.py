@@ -29,11 +29,19 @@ def close_if_abandoned(folder: RunFolder) -> bool:
             opener = header
     if opener is None or is_alive(opener.process) is not False:
         return False
-    writer = Writer(folder.path, folder.run_id, mapped=False)
     reason = f"process vanished: pid {opener.process.pid} on {opener.process.host} ended without a word"
-    writer.append(RunFinished(at=last_at or opener.at, status="CRASHED", reason=reason))
-    writer.close()
+    end_as_lost(folder, last_at or opener.at, reason)
     return True
+
+
+def end_as_lost(folder: RunFolder, at: float, reason: str) -> None:
+    """Record that a run ended at `at` (Unix seconds), as far as anyone can know.
+
+    Should its process come back, what it records counts as before, and its own end counts more.
+    """
+    writer = Writer(folder.path, folder.run_id, mapped=False)
+    writer.append(RunFinished(at=at, status="CRASHED", reason=reason))
+    writer.close()
 
 
 def has_end(folder: RunFolder) -> bool:

@@ -11,12 +11,14 @@ from pathlib import Path
 from mlobs.backend import Backend
 from mlobs.delivery.claim import Claim
 from mlobs.delivery.lane import Lane, describe
+from mlobs.delivery.state import StateWriter
 from mlobs.journal.store import RunFolder
 from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.disk import Disk
 from mlobs.sender.endings import close_if_abandoned, trim
 from mlobs.sender.lanes import LaneThread
 from mlobs.sender.succession import Held
+from mlobs.sender.vitals import vitals
 
 JOIN_S = 5.0  # a lane that is asked to stop has this long to finish its batch
 KEPT_RUNS = 64  # complete runs are kept open for late events of other writers; each holds a descriptor
@@ -137,6 +139,12 @@ class Host:
         """Tell whether the run in this folder was opened and not released yet."""
         return folder in self._runs
 
+    def beat(self) -> None:
+        """Leave a sign of life with every run that is not complete yet."""
+        for run in self._taken():
+            if not all(lane.is_complete(run.folder.run_id) for lane in run.lanes):
+                self._attempt(run, self._leave_vitals)
+
     def announce_lingering(self) -> None:
         """Let others who want these runs know that they may ask for them."""
         self._is_lingering = True
@@ -169,6 +177,8 @@ class Host:
         by_health = sorted(self._lanes.values(), key=lambda lane: lane.lane().state == "hung")
         stopped = [lane.join(max(0.0, deadline - time.monotonic())) for lane in by_health]
         for run in self._taken():
+            if self._is_durable:
+                self._attempt(run, self._leave_vitals)
             if with_trim:
                 self._attempt(run, _trim)
             _release(run)
@@ -191,6 +201,9 @@ class Host:
         run.is_taken = True
         return True
 
+    def _leave_vitals(self, run: _Run) -> None:
+        StateWriter(run.folder.delivery, f"{self._sender_id}-vitals").append(vitals())
+
     def _let_go_of_complete_runs(self) -> None:
         """Release the oldest runs whose end every backend has: a sweep has thousands."""
         taken = self._taken()
@@ -212,6 +225,7 @@ class Host:
         for run in gone:
             del self._runs[run.folder.path]
             if run.is_taken and self._is_durable:
+                self._attempt(run, self._leave_vitals)
                 self._disk.keep(run.folder)
             if run.is_taken:
                 self._attempt(run, _trim)

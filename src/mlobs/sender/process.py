@@ -24,6 +24,7 @@ from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
 from mlobs.sender.succession import Legacy, can_succeed, hold, inherited, succeed
+from mlobs.sender.vitals import BEAT_S
 from mlobs.sender.watchdog import rest, stay_awake
 
 FSYNC_S = 5.0  # what a power cut may cost at most
@@ -76,6 +77,7 @@ class _Sender:
 
     def run(self) -> int:
         fsync_at = time.monotonic() + FSYNC_S
+        beat_at = time.monotonic() + BEAT_S
         while not self._line.is_cut and not self._is_told_to_leave:
             for order in self._line.orders(wait_s=FSYNC_S / 5):
                 self._attempt(partial(self._obey, order))
@@ -84,6 +86,9 @@ class _Sender:
             if time.monotonic() >= fsync_at:
                 fsync_at = time.monotonic() + FSYNC_S
                 self._attempt(self._host.keep_on_disk)
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + BEAT_S
+                self._attempt(self._host.beat)
         if not self._is_told_to_leave:
             self._settle_the_rest()
         rest()

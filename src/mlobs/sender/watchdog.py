@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
-import sys
 
+_STDERR = 2  # by its number: what stands in `sys.stderr` need not be a file
 LEAST_S = 10.0  # the main thread is away for seconds when it writes to a slow disk
 
 
 def stay_awake(hang_timeout_s: float) -> None:
     """End this process, with its threads' tracebacks, if this is not called again in twice the time."""
-    faulthandler.dump_traceback_later(max(LEAST_S, 2 * hang_timeout_s), exit=True, file=sys.stderr)
+    faulthandler.dump_traceback_later(max(LEAST_S, 2 * hang_timeout_s), exit=True, file=_STDERR)
 
 
 def rest() -> None:
