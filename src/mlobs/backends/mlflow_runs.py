@@ -1,0 +1,52 @@
+"""MLflow's runs: found by the tag of ours that names them, and hung below their parents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlobs.backends import mlflow_content
+from mlobs.errors import Unavailable
+
+
+@dataclass
+class MLflowRun:
+    """An MLflow run as far as deliveries need it."""
+
+    ref: str
+    experiment_id: str
+    parent_ref: str | None
+
+    @classmethod
+    def of(cls, run: Any) -> MLflowRun:
+        """Take from MLflow's own what is needed."""
+        parent_ref = run.data.tags.get(mlflow_content.PARENT)
+        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref)
+
+
+def proper_id(text: str) -> str:
+    """Return the id; an empty answer, which MLflow's client takes for a success, has none."""
+    if not text:
+        raise Unavailable("the tracking URI answers, but not as MLflow does - is it the server's address?")
+    return text
+
+
+def find(client: Any, experiment_id: str, run_id: str) -> MLflowRun | None:
+    """Find the MLflow run of a run; of several, which only a race between hosts can make, the first."""
+    where = f"tags.`{mlflow_content.RUN_ID}` = '{run_id}'"
+    order = ["attributes.start_time ASC"]
+    found = client.search_runs([experiment_id], where, max_results=1, order_by=order)
+    return MLflowRun.of(found[0]) if found else None
+
+
+def adopt_children(client: Any, run: MLflowRun, run_id: str) -> None:
+    """Hang the child runs below their parent that came to MLflow before it did."""
+    where = f"tags.`{mlflow_content.PARENT_RUN_ID}` = '{run_id}'"
+    token = None
+    while True:
+        page = client.search_runs([run.experiment_id], where, page_token=token)
+        for child in page:
+            client.set_tag(child.info.run_id, mlflow_content.PARENT, run.ref)
+        token = page.token
+        if not token:
+            return
