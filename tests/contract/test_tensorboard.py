@@ -215,24 +215,39 @@ def from_place(place, *events, ref=None, first=0):
     return dataclasses.replace(batch, place=place)
 
 
-def test_a_copy_of_the_store_destroys_nothing_that_the_original_has_delivered(board):
+def test_a_copy_of_the_store_destroys_nothing_that_the_original_has_delivered(board, tmp_path):
+    original, copy = str(tmp_path / "ä store\n"), str(tmp_path / "copy")
+    Path(original).mkdir()
     points = [Metrics(AT + step, step, {"loss": float(step)}) for step in range(4)]
-    first = board.deliver(from_place("/store", run_started(), points[0]))
-    second = board.deliver(from_place("/store", points[1], ref=first.ref, first=2))
+    first = board.deliver(from_place(original, run_started(), points[0]))
+    second = board.deliver(from_place(original, points[1], ref=first.ref, first=2))
     kept = event_file(board, first).read_bytes()
 
-    with pytest.raises(Unavailable, match="another place, such as a copy"):
-        board.deliver(from_place("/copy", run_started(), *points))  # copied before anything was delivered
-    with pytest.raises(Unavailable, match="another place, such as a copy"):
-        board.deliver(from_place("/copy", *points[1:], ref=first.ref, first=2))  # copied after one batch
+    for ref in (
+        None,
+        first.ref,
+        second.ref,
+    ):  # copied before anything was delivered, after one batch, after two
+        batch = [run_started(), *points] if ref is None else points[1:]
+        with pytest.raises(
+            Unavailable, match=re.escape(f"another copy of the store, {original} - sync that one")
+        ):
+            board.deliver(from_place(copy, *batch, ref=ref, first=0 if ref is None else 2))
     assert event_file(board, first).read_bytes() == kept
 
-    ahead = board.deliver(
-        from_place("/copy", points[2], ref=second.ref, first=3)
-    )  # the original stands still
-    with pytest.raises(Unavailable, match="another place, such as a copy"):
-        board.deliver(from_place("/store", points[2], points[3], ref=second.ref, first=3))
+    Path(original).rmdir()  # it was moved, not copied
+    ahead = board.deliver(from_place(copy, points[2], ref=second.ref, first=3))
+    with pytest.raises(Unavailable, match="another copy of the store"):
+        board.deliver(from_place(original, *points[2:], ref=second.ref, first=3))
     assert scalars(event_file(board, ahead), "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
+def test_a_file_whose_middle_is_another_is_not_cut(board):
+    first = board.deliver(from_place("/store", run_started(), Metrics(AT, 0, {"loss": 0.0})))
+    path = event_file(board, first)
+    path.write_bytes(bytes(path.stat().st_size + 10))
+    with pytest.raises(Unavailable, match="not as it was left"):
+        board.deliver(from_place("/store", Metrics(AT, 1, {"loss": 1.0}), ref=first.ref, first=2))
 
 
 def test_what_the_same_place_did_not_get_acknowledged_is_replaced_however_many_batches(board):

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from mlobs.backend import Batch, Capabilities, Receipt, Source
@@ -78,13 +79,13 @@ class TensorBoard:
             DeliveryError: an artifact's content cannot be read.
         """
         with _vendor():
-            from mlobs.backends import tensorboard_facts, tensorboard_file
+            from mlobs.backends import tensorboard_facts, tensorboard_file, tensorboard_marks
             from mlobs.backends.tensorboard_summaries import Encoder
 
         place = Place.of_batch(self.logdir, batch)
         known, events = place.known, [entry.event for entry in batch.entries]
         with _disk_errors(self.logdir):
-            tensorboard_file.check(place.events, known.size_bytes, batch.place)
+            tensorboard_marks.check(place.events, known.size_bytes, batch.place)
             before = tensorboard_facts.Facts()
             if known.has_facts and any(isinstance(e, Params | Tags | Rewind | RunFinished) for e in events):
                 before, _ = tensorboard_facts.from_events(tensorboard_file.read(place.facts))
@@ -93,8 +94,9 @@ class TensorBoard:
                 facts_event = tensorboard_facts.to_event(after, batch.run.at)
                 tensorboard_file.replace(place.facts, facts_event)
             encoder = Encoder(batch, after, known.log_lines)
+            mark = tensorboard_marks.mark(batch.place, batch.run.at)
             size_bytes = tensorboard_file.append(
-                place.events, known.size_bytes, encoder, started_at=batch.run.at, place=batch.place
+                place.events, known.size_bytes, chain(encoder, [mark]), started_at=batch.run.at
             )
         has_facts = known.has_facts or after != before
         ref = Ref(known.file, size_bytes, has_facts, encoder.log_lines)

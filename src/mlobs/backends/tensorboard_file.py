@@ -10,13 +10,11 @@ it is installed, is never touched.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub import errors
@@ -26,39 +24,10 @@ from mlobs.errors import Unavailable
 
 # Readers look at this: below version 2 they would drop points whenever a step goes down.
 FILE_VERSION = "brain.Event:2"
-_MARK, _NAME_BYTES = b"mlobs: a batch ends here, written from ", 16
-_MARKS = re.compile(re.escape(_MARK) + b"([0-9a-f]{%d})" % _NAME_BYTES)
-_MARK_BYTES = 128  # more than the record of a mark takes
-_CHUNK_BYTES = 1 << 20
 
 
-def check(path: Path, size_bytes: int, place: str) -> None:
-    """Make sure that `place` alone has written behind the first `size_bytes`, which a batch has left so.
-
-    What it wrote there was not acknowledged. A copy of the store may deliver the run too: to cut the
-    file would destroy what that one has delivered.
-
-    Raises:
-        Unavailable: another place has.
-    """
-    present = path.stat().st_size if path.exists() else 0
-    if present < size_bytes or present == 0:
-        return  # `append` says what is missing
-    with path.open("rb") as file:
-        file.seek(max(0, size_bytes - _MARK_BYTES))
-        is_kept = size_bytes == 0 or _MARK in file.read(_MARK_BYTES)
-        if is_kept and not _is_marked_by_another(file, _name(place)):
-            return
-    raise Unavailable(
-        f"{path} was written from another place, such as a copy of this store - deliver the run from there, "
-        "or here with a backend of another name and logdir"
-    )
-
-
-def append(path: Path, size_bytes: int, events: Iterable[Any], *, started_at: float, place: str = "") -> int:
+def append(path: Path, size_bytes: int, events: Iterable[Any], *, started_at: float) -> int:
     """Write `events` after the first `size_bytes` of the file; return its new size, on disk.
-
-    `place` names who writes, for `check`.
 
     Whatever stands behind `size_bytes` (a write that was cut short, or not acknowledged) is
     replaced. With size 0 the file is begun anew, with `started_at` in its header.
@@ -85,7 +54,6 @@ def append(path: Path, size_bytes: int, events: Iterable[Any], *, started_at: fl
             if is_new:
                 file.write(record(event_pb2.Event(wall_time=started_at, file_version=FILE_VERSION)))
             file.writelines(map(record, events))
-            file.write(_mark(place, started_at))
             file.flush()
             os.fsync(file.fileno())
             written = file.tell()
@@ -144,28 +112,6 @@ def record(event: Any) -> bytes:
     return b"".join(
         (length, struct.pack("<I", masked_crc32c(length)), body, struct.pack("<I", masked_crc32c(body)))
     )
-
-
-def _mark(place: str, started_at: float) -> bytes:
-    """The record at the end of a batch: no reader looks at a log message in an event file."""
-    message = event_pb2.LogMessage(message=(_MARK + _name(place)).decode())
-    return record(event_pb2.Event(wall_time=started_at, log_message=message))
-
-
-def _name(place: str) -> bytes:
-    """The place in a few characters, always as many."""
-    return hashlib.blake2b(os.fsencode(place), digest_size=_NAME_BYTES // 2).hexdigest().encode()
-
-
-def _is_marked_by_another(file: BinaryIO, name: bytes) -> bool:
-    """Tell whether a batch in the rest of the file is another place's."""
-    kept = b""
-    while chunk := file.read(_CHUNK_BYTES):
-        content = kept + chunk
-        if any(found != name for found in _MARKS.findall(content)):
-            return True
-        kept = content[-len(_MARK) - _NAME_BYTES :]  # a mark may lie across two chunks
-    return False
 
 
 def _sync_folder(folder: Path) -> None:
