@@ -174,6 +174,8 @@ def test_a_store_that_is_copied_while_it_grows_is_delivered_from_both_places_onc
     (synced,) = sync(Store(copy).runs())
 
     assert copies > 2
+    total = len(list(mlobs.load_run("grows", store=copy).events()))
+    assert (report(Store(copy).run("grows"))["mlflow"].delivered, total) == (total, 3008)  # each once
     assert synced.is_settled, synced
     (there,) = mlflow_runs(uri, "moved")["grows"]
     assert there.info.status == "FINISHED"

@@ -124,6 +124,7 @@ class Feed:
             events=draft.events,
             ref=self.state.ref,
             notes=_notes(outcomes),
+            begin=self.state.cursors.get(draft.writer, 0),
         )
 
     def accept(self, record: Settled, draft: Draft) -> None:

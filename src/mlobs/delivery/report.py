@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
+from operator import gt
 
 from mlobs.delivery.start import named_backends
 from mlobs.delivery.state import BackendState, Note, States
@@ -80,7 +82,7 @@ def _report(folder: RunFolder, name: str, state: BackendState, most: int | None)
         has_more = most is not None and next(events, _END) is not _END
     return BackendReport(
         backend=name,
-        delivered=state.counts["delivered"],
+        delivered=_delivered(folder, state),
         lowered=state.counts["lowered"],
         skipped=state.counts["skipped"],
         rejected=state.counts["rejected"],
@@ -92,6 +94,19 @@ def _report(folder: RunFolder, name: str, state: BackendState, most: int | None)
         reasons=tuple(_reason(note) for note in state.notes.values()),
         has_more=has_more,
     )
+
+
+def _delivered(folder: RunFolder, state: BackendState) -> int:
+    """Count what arrived as it was; where batches of several copies overlap, the journals tell how much."""
+    if not state.is_mixed:
+        return state.counts["delivered"]
+    answered = 0
+    for path in folder.journals():
+        with Reader(path) as reader:
+            before = partial(gt, state.cursors.get(path.stem, 0))
+            starts = takewhile(before, (start for start, _, _ in reader.bodies()))
+            answered += sum(1 for start in starts if start)
+    return answered - sum(state.counts[word] for word in ("lowered", "skipped", "rejected"))
 
 
 def _reason(note: Note) -> str:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from mlobs.delivery.spans import Spans
 from mlobs.journal.format import encode, frame
 from mlobs.journal.reader import Reader
 
@@ -36,7 +37,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
-    """The backend has answered for `events` events of a writer, up to offset `until`."""
+    """The backend has answered for `events` events of a writer, from offset `begin` up to `until`."""
 
     at: float
     backend: str
@@ -48,6 +49,7 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
     url: str | None = None
     notes: tuple[Note, ...] = ()
     vendor_id: str | None = None
+    begin: int | None = None
 
 
 class LaneChanged(msgspec.Struct, frozen=True, array_like=True, tag="lane"):
@@ -98,6 +100,8 @@ class BackendState:
     cursors: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+    spans: Spans = field(default_factory=Spans)
+    is_mixed: bool = False  # batches of several copies of the store overlap: `counts` counts some events twice
     lane: LaneChanged | None = None
     doubt: Doubted | None = None
     rejected: set[str] = field(default_factory=set)
@@ -117,11 +121,16 @@ class BackendState:
             self.url = record.url or self.url
             self.vendor_id = record.vendor_id or self.vendor_id
         self.cursors[record.writer] = max(record.until, self.cursors.get(record.writer, 0))
-        noted = 0
-        for note in record.notes:
-            noted += note.count
+        notes = record.notes
+        if record.begin is not None:
+            notes = tuple(note for note in notes if not self.spans.holds(note.key))
+            share = self.spans.add(record.writer, record.begin, record.until)
+            if share == "known":
+                return  # another copy of the store has delivered it too
+            self.is_mixed = self.is_mixed or share == "mixed"
+        for note in notes:
             self._merge_note(note)
-        self.counts["delivered"] += record.events - noted
+        self.counts["delivered"] += record.events - sum(note.count for note in notes)
 
     def _merge_note(self, note: Note) -> None:
         self.counts[note.outcome] += note.count
