@@ -44,7 +44,7 @@ def append(path: Path, size_bytes: int, events: Iterable[Any], *, started_at: fl
     if present < size_bytes:
         raise Unavailable(
             f"{path} holds {present} bytes, but {size_bytes} were delivered to it: it was deleted or cut - "
-            "put it back, or deliver the run anew: use a backend of another name and logdir"
+            "put it back, or write it anew: mlobs sync RUN --restart tensorboard"
         )
     file = path.open("wb" if is_new else "r+b")
     try:
@@ -88,7 +88,10 @@ def read(path: Path) -> Iterator[Any]:
         Unavailable: the file is not there, or a checksum in it is wrong.
     """
     if not path.exists():
-        raise Unavailable(f"{path} is gone: it was deleted or moved - put it back")
+        raise Unavailable(
+            f"{path} is gone: it was deleted or moved - put it back, "
+            "or write it anew: mlobs sync RUN --restart tensorboard"
+        )
     reader = PyRecordReader_New(str(path))
     try:
         while True:

@@ -13,6 +13,7 @@ import typer
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, printable
 from mlobs.cli.show import delivery_document, print_delivery
+from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder
 from mlobs.read.location import open_store
 
@@ -32,6 +33,14 @@ def sync(
             metavar="NAME", help="Deliver to this backend alone, also if the run did not name it. Repeatable."
         ),
     ] = None,
+    restart: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Deliver the named runs to this backend from the beginning, "
+            "such as when its own run was deleted. Repeatable.",
+        ),
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,6 +50,7 @@ def sync(
     mlobs sync
     mlobs sync latest
     mlobs sync 20240131-1200 --backend tensorboard      back-fill a backend that was added later
+    mlobs sync 20240131-1200 --restart mlflow           its run was deleted there: make it anew
 
     Nothing is sent twice. Secrets and options of backends come from the environment and the
     configuration file.
@@ -48,7 +58,20 @@ def sync(
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     opened = open_store(store)
     folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    if restart:
+        _forget(folders if runs else [], restart)
     deliver(folders, only=backend or (), as_json=as_json)
+
+
+def _forget(folders: Sequence[RunFolder], backends: Sequence[str]) -> None:
+    from mlobs.sender.restart import forget
+
+    if not folders:
+        raise UsageError("--restart delivers whole runs again - name them: mlobs sync RUN --restart NAME")
+    for folder in folders:
+        for name in backends:
+            if problem := forget(folder, name):
+                raise UsageError(f"{folder.run_id}: {problem} - try again when its program has ended")
 
 
 def deliver(folders: Sequence[RunFolder], *, only: Sequence[str] = (), as_json: bool = False) -> None:
