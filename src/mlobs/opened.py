@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +13,22 @@ from typing import Any
 
 from mlobs import current
 from mlobs.delivery.report import BackendReport, report
+from mlobs.delivery.start import find_start, opener_lives
 from mlobs.delivery.state import States
 from mlobs.errors import StoreError, UsageError
-from mlobs.events import Event, RunFinished, RunStarted, Status, kind_of
+from mlobs.events import Event, Log, RunFinished, RunStarted, Status, kind_of
 from mlobs.exits import watch
 from mlobs.finishing import Awaited, say, wait_for_delivery
 from mlobs.journal.store import RunFolder
 from mlobs.journal.writer import AnyWriter
 from mlobs.opening import Begun, Plan, begin
 from mlobs.program import FINISHED, Ending, program
+from mlobs.secrets import Redaction
 from mlobs.sending import WAITS
 from mlobs.troubles import Troubles
 from mlobs.values import text_of
 
+_NO_START = "it is sent once the run's start is in this store too, which another process records; then"
 _GONE = "the run's folder is gone: somebody deleted it while the run was open"
 
 
@@ -54,10 +58,12 @@ class Opened:
     writer: AnyWriter = field(init=False)
     troubles: Troubles = field(init=False)
     append: Callable[[Event], None] = field(init=False)
+    _key: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.troubles = Troubles(self.plan.on_error)
-        self.facts, self.folder, self.writer, _ = self.begun
+        self.facts, self.folder, self.writer, _, is_joined = self.begun
+        self._key = f"{self.facts.run_id}/{self.writer.id}" if is_joined else self.facts.run_id
         self.append = self.writer.append
 
     @property
@@ -85,13 +91,21 @@ class Opened:
         """Make the run current, see to the end of the program, and have the run delivered."""
         self.face = face
         current.enter(face)
-        program().runs[self.facts.run_id] = self
+        program().runs[self._key] = self
         if self.folder is None:
             return
         watch()
+        if not self._is_seen_to():
+            self._send(self.folder)
+
+    def _is_seen_to(self) -> bool:
+        """Somebody else's sender delivers what is recorded here: that of the program which opened the run."""
+        return self.begun.is_joined and self.folder is not None and opener_lives(self.folder) is not False
+
+    def _send(self, folder: RunFolder) -> None:
         sending = self.plan.sending()
         if sending is not None:
-            sending.open(self.folder, self.plan.backends)
+            sending.open(folder, self.plan.backends)
 
     def child(self, name: object) -> Opened:
         """Open a run below this one."""
@@ -107,7 +121,7 @@ class Opened:
             return
         with self.troubles.noted("finish", self.facts.run_id):
             try:
-                self.writer.append(_finished(ending, self.troubles.total()))
+                self._append_end(ending)
             except Exception as error:
                 self._seal(ending)
                 raise StoreError(
@@ -115,6 +129,13 @@ class Opened:
                     f"the end is not in the store, where the run will read as CRASHED: {error}",
                 ) from error
             self._seal(ending)
+
+    def _append_end(self, ending: Ending) -> None:
+        """Record how it ended; who joined a run only says what went wrong there."""
+        if not self.begun.is_joined:
+            self.writer.append(_finished(ending, self.troubles.total()))
+        elif ending.status != "FINISHED":
+            self.writer.append(_failed_here(ending, self.facts.rank))
 
     def _seal(self, ending: Ending) -> None:
         """Take nothing more, whether or not the end could be recorded."""
@@ -139,7 +160,7 @@ class Opened:
         if self._is_closed or os.getpid() != self._pid:
             return
         self._is_closed = True
-        program().runs.pop(self.facts.run_id, None)
+        program().runs.pop(self._key, None)
         end = self.writer.end()
         self.writer.close()
         if self.folder is None:
@@ -153,6 +174,16 @@ class Opened:
         if self._parent is not None:
             self._parent.awaited += awaited  # the outermost run waits for all below it
             return
+        if self.begun.is_joined:
+            if opener_lives(self.folder):
+                awaited = self.awaited  # its program delivers the rest, and says what is where
+            elif find_start(self.folder) is None:
+                self._say(awaited, _NO_START)
+                awaited = self.awaited
+            else:
+                self._send(self.folder)
+            if not awaited:
+                return
         sending = self.plan.sending()
         if sending is not None:
             sending.flush()
@@ -193,5 +224,17 @@ class Opened:
 
 def _finished(ending: Ending, unrecorded: int) -> RunFinished:
     """The event of an ending whose words came from anywhere, such as an exception about a file's name."""
-    trace = None if ending.traceback is None else text_of(ending.traceback)
-    return RunFinished(time(), ending.status, text_of(ending.reason), trace, ending.exit_code, unrecorded)
+    public = Redaction(environment=os.environ).text
+    trace = None if ending.traceback is None else public(text_of(ending.traceback))
+    reason = public(text_of(ending.reason))
+    return RunFinished(time(), ending.status, reason, trace, ending.exit_code, unrecorded)
+
+
+def _failed_here(ending: Ending, rank: int) -> Log:
+    """What went wrong in a process that does not end the run."""
+    public = Redaction(environment=os.environ).text
+    trace = None if ending.traceback is None else public(text_of(ending.traceback))
+    who = f"rank {rank}, " if rank else ""
+    words = f"{who}pid {os.getpid()} on {platform.node()} left the run: {ending.status}"
+    reason = public(text_of(ending.reason))
+    return Log(time(), f"{words}, {reason}" if reason else words, "ERROR", "mlobs", exception=trace)

@@ -17,12 +17,14 @@ from mlobs.backend import Backend
 from mlobs.config import Settings
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import BackendSpec, Rewind, RunStarted
-from mlobs.journal.process import this_process
+from mlobs.journal.process import is_data_worker, this_process
 from mlobs.journal.store import RunFolder, Store, new_run_id
 from mlobs.journal.writer import AnyWriter, NullWriter, Writer
 from mlobs.ledger import OnConflict
 from mlobs.program import program
+from mlobs.ranks import ALONE, Rank
 from mlobs.resuming import Past, Wish, past_of_state
+from mlobs.secrets import public_arguments
 from mlobs.sending import Patience, Sending
 from mlobs.troubles import caller, log
 from mlobs.values import text_of
@@ -60,29 +62,40 @@ class Plan:
 
 
 class Begun(NamedTuple):
-    """A run that has begun, or begun again. `folder` is None when it records nothing."""
+    """A run that has begun, or begun again. `folder` is None when it records nothing.
+
+    `is_joined`: another process opens it, and ends it.
+    """
 
     facts: RunStarted
     folder: RunFolder | None
     writer: AnyWriter
     past: Past = Past()
+    is_joined: bool = False
 
 
 def begin(
-    plan: Plan, experiment: object, name: object, *, parent_run_id: str | None = None, wish: Wish = NEW
+    plan: Plan,
+    experiment: object,
+    name: object,
+    *,
+    parent_run_id: str | None = None,
+    wish: Wish = NEW,
+    rank: Rank = ALONE,
 ) -> Begun:
     """Begin a run: its folder and its journal with its start, on the disk when this returns.
 
     A run that exists gets another journal, as the next attempt. A store that has become unwritable
-    costs the record, not the training: the run is open and records nothing, and that is said.
+    costs the record, not the training: the run is open and records nothing, and that is said. In a
+    worker of PyTorch's DataLoader it records nothing either.
 
     Raises:
         UsageError: the run that is wished for exists and must not, or must and does not, or a
             process that lives is recording it.
         StoreError: only with `on_error="raise"`: the store cannot be written.
     """
-    facts = _facts(plan, experiment, name, parent_run_id, wish)
-    if plan.store is None:
+    facts = facts_here(plan, experiment, name, parent_run_id, wish, rank)
+    if plan.store is None or is_data_worker():
         return Begun(facts, None, NullWriter())
     try:
         if wish.run_id is not None:
@@ -95,7 +108,14 @@ def begin(
         return Begun(facts, None, NullWriter())
 
 
-def _facts(plan: Plan, experiment: object, name: object, parent_run_id: str | None, wish: Wish) -> RunStarted:
+def facts_here(
+    plan: Plan,
+    experiment: object,
+    name: object,
+    parent_run_id: str | None = None,
+    wish: Wish = NEW,
+    rank: Rank = ALONE,
+) -> RunStarted:
     """What the run is, as far as this process knows."""
     at = time()
     run_id = wish.run_id or new_run_id(at)
@@ -108,10 +128,12 @@ def _facts(plan: Plan, experiment: object, name: object, parent_run_id: str | No
         name=("" if name is None else text_of(name)) or f"run-{run_id.rpartition('-')[2]}",
         process=this_process(),
         parent_run_id=parent_run_id,
+        rank=rank.rank,
+        world_size=rank.world_size,
         backends=plan.public_specs,
         mlobs_version=__version__,
         python_version=platform.python_version(),
-        argv=_program_name(),
+        argv=_command_line(),
     )
 
 
@@ -188,7 +210,7 @@ def _next(given: RunStarted, past: Past) -> RunStarted:
 
 def _opened(folder: RunFolder, facts: RunStarted, rewind: Rewind | None) -> Writer:
     """Make this process's journal of a run, or nothing at all."""
-    writer = Writer(folder.path, facts.run_id, is_opener=True)
+    writer = Writer(folder.path, facts.run_id, is_opener=True, rank=facts.rank)
     try:
         writer.append(facts)
         if rewind is not None:
@@ -221,6 +243,6 @@ def _reserve(folder: RunFolder, attempt: int) -> int:
             return attempt
 
 
-def _program_name() -> tuple[str, ...]:
-    """What was called, without its arguments: they may hold secrets; the snapshot redacts them first."""
-    return tuple(text_of(one) for one in getattr(sys, "argv", ())[:1])
+def _command_line() -> tuple[str, ...]:
+    """What was called, without the secrets in it; an embedded interpreter has none."""
+    return public_arguments([text_of(one) for one in getattr(sys, "argv", ())])

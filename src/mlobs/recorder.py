@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import count
@@ -17,6 +18,7 @@ from mlobs.events import Meta, Metrics, Tags
 from mlobs.ledger import Ledger
 from mlobs.opened import Opened
 from mlobs.resuming import SavedState
+from mlobs.secrets import REDACTED, Redaction
 from mlobs.troubles import caller, log, names_in
 from mlobs.values import (
     flatten,
@@ -43,6 +45,7 @@ class Recorder:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._troubles = opened.troubles
+        self._redaction = Redaction(opened.plan.settings.secrets_allow, os.environ)
         past = opened.begun.past
         self._ledger = Ledger(opened.plan.on_conflict, past.params)
         self._steps: defaultdict[str, count[int]] = defaultdict(
@@ -114,7 +117,7 @@ class Recorder:
     def set_tag(self, key: str, value: object) -> None:
         """Set a tag; a later value replaces an earlier one."""
         with self._troubles.noted("set_tag", key):
-            self._opened.append(Tags(time(), {tag_name_of(key): str(plain(value))}))
+            self._opened.append(Tags(time(), self._public_tag(key, value)))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set several tags; values become text."""
@@ -122,7 +125,7 @@ class Recorder:
             values: dict[str, str] = {}
             for key, value in tags.items():
                 with self._troubles.noted("set_tags", key):
-                    values[tag_name_of(key)] = str(plain(value))
+                    values |= self._public_tag(key, value)
             if values:
                 self._opened.append(Tags(time(), values))
 
@@ -220,12 +223,25 @@ class Recorder:
         self._last_step = max(by_step, default=self._last_step)
 
     def _enter_params(self, params: Mapping[str, object]) -> None:
-        events, warning = self._ledger.weigh(params)
+        public = {name: self._public("log_params", name, value) for name, value in params.items()}
+        events, warning = self._ledger.weigh(public)
         for event in events:
             self._opened.append(event)
             self._ledger.enter(event)
         if warning:
             log.warning("%s: %s", caller(), warning)
+
+    def _public_tag(self, key: str, value: object) -> dict[str, str]:
+        name = tag_name_of(key)
+        return {name: self._public("set_tags", name, str(plain(value)))}
+
+    def _public(self, call: str, name: str, value: Any) -> Any:
+        """The value without the secrets in it; the first of a name is said."""
+        public = self._redaction.value(name, value)
+        if public != value and value == value:  # noqa: PLR0124 - not a NaN, which differs from itself
+            said = f"looks like a secret and is recorded as {REDACTED}"
+            self._troubles.remark(call, name, f"{said}; to keep it, name it in MLOBS_SECRETS_ALLOW")
+        return public
 
 
 def _next_of(counter: count[int]) -> int:

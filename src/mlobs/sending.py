@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from mlobs.backend import Backend
 from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, to_line
 from mlobs.delivery.registry import spec_of
+from mlobs.journal import access
 from mlobs.journal.process import this_process
 from mlobs.journal.store import RunFolder, Store
 from mlobs.spawning import import_path, spawn
@@ -149,7 +150,7 @@ class SenderProcess:
             return
         self._starts += 1
         self._sender_id = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._store.senders.mkdir(exist_ok=True)
+        access.make_folder(self._store.senders)
         self._process = spawn(self._store.senders / f"{self._sender_id}.log")
         assert self._process.stdin is not None
         if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on

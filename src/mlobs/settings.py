@@ -119,6 +119,11 @@ class Settings:
     finish_timeout_s: float = _row(
         30.0, _SECONDS, "seconds that a process may wait for delivery at its end, in all"
     )
+    ranks: Literal["zero", "all", "each"] = _row(
+        "zero",
+        _one_of("zero", "all", "each"),
+        "which of a launcher's processes record: rank 0, all into one run, or each its own run",
+    )
     on_error: Literal["warn", "raise"] = _row(
         "warn", _one_of("warn", "raise"), "what a call does that cannot record its value"
     )
@@ -126,6 +131,11 @@ class Settings:
         "keep_first",
         _one_of("keep_first", "overwrite", "raise"),
         "what counts when a param is given another value",
+    )
+    secrets_allow: tuple[str, ...] = _row(
+        (),
+        Kind("a list of names", ["token"], _names, _split),
+        "params and tags that are recorded though they look like secrets",
     )
     hang_timeout_s: float = _row(
         300.0,

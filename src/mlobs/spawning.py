@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mlobs.journal import access
+
 _SENDER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "PYTHONWARNINGS": "ignore",  # a trainer's "error" is meant for its own code; MLflow fails under it
@@ -26,7 +28,7 @@ def spawn(output: Path) -> subprocess.Popen[bytes]:
     Raises:
         OSError: there is no process, no descriptor or no room left.
     """
-    with output.open("wb") as file:
+    with os.fdopen(access.open_file(output, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
             [sys.executable, "-c", _BOOTSTRAP, str(Path(__file__).parent.parent)],
             stdin=subprocess.PIPE,

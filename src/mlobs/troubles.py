@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from mlobs.secrets import masked
 from mlobs.values import repr_of
 
 OnError: TypeAlias = Literal["warn", "raise"]
@@ -50,7 +51,7 @@ class Troubles:
         subject = f"{call}({repr_of(key)})"
         self.counts[subject] += 1
         if self.counts[subject] == 1:
-            log.warning("%s: %s was not recorded: %s", caller(), subject, error)
+            log.warning("%s: %s was not recorded: %s", caller(), masked(subject), masked(str(error)))
 
     def remark(self, call: str, key: object, text: str) -> None:
         """Say something about a call that was recorded, once for each (call, key)."""

@@ -17,9 +17,11 @@ LAYERS = [
     "mlobs.run",
     "mlobs.recorder",
     "mlobs.opened",
+    "mlobs.joining",
     "mlobs.opening",
     "mlobs.past",
     "mlobs.resuming",
+    "mlobs.ranks",
     "mlobs.jobs",
     "mlobs.current",
     "mlobs.exits",
@@ -41,7 +43,15 @@ LAYERS = [
     "mlobs.journal",
     "mlobs.backends",
 ]
-VOCABULARY = {"mlobs.backend", "mlobs.events", "mlobs.errors", "mlobs.names", "mlobs.text", "mlobs.version"}
+VOCABULARY = {
+    "mlobs.backend",
+    "mlobs.events",
+    "mlobs.errors",
+    "mlobs.names",
+    "mlobs.secrets",
+    "mlobs.text",
+    "mlobs.version",
+}
 FOUNDATIONS = {"msgspec"}  # what a backend may use besides the standard library and its vendor
 MODULES = modules()
 IMPORTS = own_imports()

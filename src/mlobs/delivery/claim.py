@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from mlobs.events import Process
+from mlobs.journal import access
 from mlobs.journal.process import is_alive, this_process
 
 try:
@@ -43,7 +44,7 @@ class Claim:
     """
 
     def __init__(self, folder: Path, *, lock: Callable[[int], None] | None = None) -> None:
-        folder.mkdir(exist_ok=True)
+        access.make_folder(folder)
         self._path = folder / "claim"
         self._lock = lock or _flock
         self._fd: int | None = None
@@ -59,7 +60,7 @@ class Claim:
         """
         if self._fd is not None:
             return True
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        fd = access.open_file(self._path, os.O_RDWR)
         try:
             self._lock(fd)
             self._is_locked = True

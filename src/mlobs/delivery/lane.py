@@ -6,12 +6,14 @@ No thread, no clock, no I/O: the host says what happened and what time it is, th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlobs.delivery.state import LaneState
 from mlobs.errors import MissingPackage, ServerError, Unauthorized, Unavailable
+from mlobs.secrets import Redaction
 
 Verdict: TypeAlias = Literal["retry", "again", "halve", "hold", "park"]
 Evidence: TypeAlias = Literal["none", "other", "like", "moot"]
@@ -193,6 +195,6 @@ class Lane:
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what went wrong."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Say in one line what went wrong, without the secrets that a vendor may quote."""
+    text = Redaction(environment=os.environ).text(" ".join(str(error).split()) or type(error).__name__)
     return text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 1]}…"

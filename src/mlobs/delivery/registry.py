@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 from mlobs.backend import Backend, Capabilities
 from mlobs.errors import MissingPackage, UsageError
 from mlobs.events import BackendSpec
+from mlobs.secrets import Redaction
 
 ENTRY_POINT_GROUP = "mlobs.backends"
 BUILT_IN = {  # named here too, so that the usual names cost no scan of all installed packages
@@ -76,14 +78,19 @@ def can_travel(backend: Backend) -> bool:
 
 
 def public_spec(spec: BackendSpec) -> BackendSpec:
-    """The spec as it may be written to disk: no secret fields, no user and password in URLs."""
+    """The spec as it may be written to disk: no secret fields, no user and password in URLs.
+
+    A parameter with a secret in it is left out: the environment or the configuration has it.
+    """
     secret = {field.name for field in _init_fields(_load(spec.type)) if field.metadata.get("secret")}
-    params = {
-        name: _USERINFO.sub("", value) if isinstance(value, str) else value
-        for name, value in spec.params.items()
-        if name not in secret
-    }
-    return msgspec.structs.replace(spec, params=params)
+    params = {name: _without_user(value) for name, value in spec.params.items() if name not in secret}
+    public = Redaction(environment=os.environ)
+    kept = {name: value for name, value in params.items() if public.value(name, value) == value}
+    return msgspec.structs.replace(spec, params=kept)
+
+
+def _without_user(value: Any) -> Any:
+    return _USERINFO.sub("", value) if isinstance(value, str) else value
 
 
 def build(spec: BackendSpec, options: Mapping[str, Mapping[str, Any]] | None = None) -> Backend:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from mlobs.delivery.spans import Spans
+from mlobs.journal import access
 from mlobs.journal.format import encode, frame
 from mlobs.journal.reader import Reader
 
@@ -101,7 +103,9 @@ class BackendState:
     counts: Counter[str] = field(default_factory=Counter)
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
     spans: Spans = field(default_factory=Spans)
-    is_mixed: bool = False  # batches of several copies of the store overlap: `counts` counts some events twice
+    is_mixed: bool = (
+        False  # batches of several copies of the store overlap: `counts` counts some events twice
+    )
     lane: LaneChanged | None = None
     doubt: Doubted | None = None
     rejected: set[str] = field(default_factory=set)
@@ -203,9 +207,12 @@ class StateWriter:
         Raises:
             OSError: there is no room; the caller repeats the batch, which backends store once.
         """
-        self._path.parent.mkdir(exist_ok=True)
+        access.make_folder(self._path.parent)
         content = frame(encode(record))
-        with self._path.open("ab", buffering=0) as file:
-            written = file.write(content)
+        fd = access.open_file(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            written = os.write(fd, content)
+        finally:
+            os.close(fd)
         if written != len(content):  # the torn piece stays: readers step over it
             raise OSError(errno.ENOSPC, f"only {written} of {len(content)} bytes could be written")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from mlobs.errors import StoreError
+from mlobs.journal import access
 
 INLINE_BYTES = 1 << 15  # up to here content stands in the record: one append instead of a file of its own
 
@@ -22,8 +25,8 @@ def keep_bytes(path: Path, content: bytes) -> None:
         StoreError: there is no room, or the folder cannot be written.
     """
     try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        with _opened(path) as writing:
+            writing.write(content)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StoreError.of(error, path, "the payload was not recorded") from error
@@ -38,10 +41,14 @@ def keep_file(path: Path, source: Path) -> int:
     """
     with source.open("rb") as reading:
         try:
-            path.parent.mkdir(exist_ok=True)
-            with path.open("wb") as writing:
+            with _opened(path) as writing:
                 shutil.copyfileobj(reading, writing, 1 << 20)
                 return writing.tell()
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError.of(error, path, "the payload was not recorded") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    access.make_folder(path.parent)
+    return os.fdopen(access.open_file(path, os.O_WRONLY | os.O_TRUNC), "wb")

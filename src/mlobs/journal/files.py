@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlobs.errors import StoreError
+from mlobs.journal import access
 from mlobs.journal.format import SEGMENT_BYTES
 
 _RETIRED = 8  # files that are closed after one before its descriptor is: microseconds would do
@@ -89,8 +90,7 @@ class MappedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        self._fd: int | None = os.open(path, flags, 0o666)
+        self._fd: int | None = access.open_file(path, os.O_RDWR | os.O_EXCL)
         self._windows: dict[int, _Window | None] = {}
         self._closed_at = 0
         window = _Window(self._fd, 0, SEGMENT_BYTES)
@@ -198,8 +198,7 @@ class PlainFile:
     """Records written by one `write` call each, for every place where mapping is not safe."""
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+        self._fd = access.open_file(path, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
 
     def append(self, record: bytes) -> None:
         """Keep the record, in one system call."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlobs.errors import StoreError, UsageError
+from mlobs.journal import access
 from mlobs.journal.writer import JOURNAL_SUFFIX
 
 
@@ -77,21 +78,28 @@ class Store:
             StoreError: it cannot be made or written; the message says what to type.
         """
         try:
-            (self.path / "runs").mkdir(parents=True, exist_ok=True)
+            self._make_runs_folder()
             probe = self.path / "runs" / f".probe-{os.urandom(4).hex()}"
             probe.mkdir()
             probe.rmdir()
         except OSError as error:
             raise StoreError.of(error, self.path, "the store cannot be written") from error
 
-    def new_run(self, run_id: str) -> RunFolder:
-        """Make the folder of a new run."""
+    def new_run(self, run_id: str, *, is_shared: bool = False) -> RunFolder:
+        """Make the folder of a new run; of one that `is_shared`, another process may have made it."""
         folder = self.path / "runs" / run_id
         try:
-            folder.mkdir(parents=True)
+            self._make_runs_folder()  # somebody may have deleted the store since it was made
+            access.make_folder(folder, is_new=not is_shared)
         except OSError as error:
             raise StoreError.of(error, folder, "the run cannot be written") from error
         return RunFolder(folder)
+
+    def _make_runs_folder(self) -> None:
+        folder = self.path / "runs"
+        if not folder.is_dir():
+            access.make_store(self.path)
+            access.make_folder(folder)
 
     def run(self, run_id: str) -> RunFolder:
         """The run of exactly this id, which may not exist."""

@@ -23,6 +23,7 @@ from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
+from mlobs.sender.masking import Masking
 from mlobs.sender.succession import Legacy, can_succeed, hold, inherited, succeed
 from mlobs.sender.vitals import BEAT_S
 from mlobs.sender.watchdog import rest, stay_awake
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run the sender until the trainer is gone and all is delivered, or it may linger no longer."""
+    sys.stderr, sys.stdout = Masking(sys.stderr), Masking(sys.stdout)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -1,0 +1,60 @@
+"""Who may read what the store holds: its owner alone, or whoever its folder is open to.
+
+Every new file and folder takes the permissions of the folder that it lies in, whatever the umask. A
+store that mlobs makes is its owner's; one that lies in a folder that was made for a team, such as
+`mkdir -m 2770 store`, is the team's.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PRIVATE, _PRIVATE_FILE = 0o700, 0o600
+_OPENLY = 0o666  # of the permissions of a folder, those that a file can have
+
+
+def make_store(path: Path) -> None:
+    """Make the store's folder, if need be, for its owner alone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=_PRIVATE, exist_ok=True)
+
+
+def make_folder(path: Path, *, is_new: bool = False) -> None:
+    """Make a folder, open to whom the one around it is. `is_new`: it must not exist yet.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=_PRIVATE)
+    except FileExistsError:
+        if is_new:
+            raise
+        return
+    around = path.parent.stat().st_mode & 0o777
+    if around != _PRIVATE:
+        path.chmod(around | (path.stat().st_mode & 0o7000))  # the bit that hands the group down stays
+
+
+def open_file(path: Path | str, flags: int) -> int:
+    """Open a file, made if need be, and open to whom the folder around it is; return its descriptor.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(path, flags & ~os.O_CREAT)
+    around = Path(path).parent.stat().st_mode & _OPENLY
+    if around != _PRIVATE_FILE and hasattr(os, "fchmod"):
+        os.fchmod(fd, around | _PRIVATE_FILE)
+    return fd

@@ -1,0 +1,23 @@
+"""The sender's own output, without secrets: vendors write what they like to it, such as URLs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TextIO
+
+from mlobs.secrets import Redaction
+
+
+class Masking:
+    """A text stream that takes the secrets out of what is written to another."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._redaction = stream, Redaction(environment=os.environ)
+
+    def write(self, text: str) -> int:
+        """Write the text without its secrets; loggers and `traceback` write a whole message at once."""
+        self._stream.write(self._redaction.text(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
