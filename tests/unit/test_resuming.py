@@ -90,6 +90,7 @@ def test_a_resumed_run_is_the_same_run_and_goes_on_counting(store, tracker, resu
     assert points(store, "a", "epoch") == [(9, 9.0), (10, 10.0)]
     assert points(store, "a", "score") == [(10, 1.0)]
     first, second = (one for one in record.events() if isinstance(one, RunStarted))
+    assert (record.start, record.latest) == (first, second)
     assert (first.attempt, second.attempt) == (1, 2)
     assert second.resumed_from in {path.stem for path in record.folder.journals()}
 

@@ -104,7 +104,7 @@ def delivery_document(reports: Mapping[str, BackendReport]) -> dict[str, Any]:
 
 
 def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[str, Any]:
-    start, end = record.start, record.end
+    start, end = record.latest, record.end
     return document(record) | {
         "attempt": start.attempt if start else None,
         "resumed_from": start.resumed_from if start else None,
@@ -150,7 +150,7 @@ def _artifact(one: StoredArtifact) -> dict[str, Any]:
 
 
 def _print_facts(record: RunRecord) -> None:
-    start, end = record.start, record.end
+    start, end = record.latest, record.end
     facts = {
         "run": record.run_id,
         "name": record.name,
@@ -161,6 +161,7 @@ def _print_facts(record: RunRecord) -> None:
         "ended": f"{moment(record.ended)} UTC" if record.ended else "",
         "took": duration(record.started, record.ended),
         "parent": record.parent_run_id or "",
+        "attempt": str(start.attempt) if start and start.attempt > 1 else "",
         "resumed from": (start.resumed_from or "") if start else "",
         "process": f"pid {start.process.pid} on {start.process.host}" if start else "",
         "command": " ".join(start.argv) if start else "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from heapq import merge
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,8 @@ class RunRecord:
       for logs.
     - `unknown` are events of kinds that a newer mlobs wrote.
     - `damage` is what could not be read; everything around it was.
-    - `start` and `end` are the run's first and last events, None where they are not there (yet).
+    - `start` and `end` are the run's first and last events, None where they are not there (yet);
+      `latest` is the start of the latest attempt, of a run that was gone on with.
     """
 
     run_id: str
@@ -78,6 +79,7 @@ class RunRecord:
     unknown: tuple[Unknown, ...]
     damage: tuple[Flaw, ...]
     start: RunStarted | None
+    latest: RunStarted | None
     end: RunFinished | None
     folder: RunFolder = field(repr=False)
     points: Points = field(repr=False)
@@ -144,7 +146,8 @@ def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> l
 
 
 def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
-    start = next((one.start for one in scans if one.start is not None), None)
+    starts = sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
+    start = starts[0] if starts else None
     verdict = judge(scans, is_alive, seen_by_sender=lambda: States(folder.delivery).refresh().seen_at)
     contents = fold(scans)
     points = that_count([one.points for one in scans])
@@ -169,6 +172,7 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         unknown=tuple(contents.unknown),
         damage=tuple(flaw for one in scans for flaw in one.flaws),
         start=start,
+        latest=starts[-1] if starts else None,
         end=verdict.end,
         folder=folder,
         points=points,
