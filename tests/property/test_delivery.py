@@ -175,9 +175,11 @@ class Delivery(RuleBasedStateMachine):
     def trouble(self, words):
         self.flaky.script += words
 
-    @rule(word=st.sampled_from(["unavailable", "server error"]), times=st.integers(1, 40))
+    @rule(word=st.sampled_from(["unavailable", "server error"]), times=st.integers(1, 60))
     def outage(self, word, times):
+        """Whoever gives up an event in it gives up what is well."""
         self.flaky.script += [word] * times
+        self.work(times)
 
     @rule(
         run=st.integers(0, RUNS - 1),

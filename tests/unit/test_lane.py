@@ -5,6 +5,7 @@ import pytest
 from mlobs.delivery.lane import (
     DOUBT_S,
     DOUBTS,
+    HURRY_S,
     LONG_DOUBT_S,
     MAX_BACKOFF_S,
     MAX_RETRY_AFTER_S,
@@ -170,3 +171,23 @@ def test_while_an_event_is_in_doubt_only_its_run_waits():
     assert (search.is_ready(1.9), search.is_ready(2.0)) == (False, True)
     assert "other events" in lane.reason
     assert KEY in lane.reason
+
+
+@pytest.mark.parametrize("error", [Unauthorized("no"), Unavailable("down")])
+def test_when_somebody_waits_it_is_tried_at_once_but_not_every_time(error):
+    lane = Lane(max_events=100)
+    for _ in range(20):
+        failed(lane, error, now=1000.0)
+
+    lane.hurry(1001.0)
+    assert not lane.is_ready(1001.0)
+    lane.hurry(1000.0 + HURRY_S + 0.1)
+    assert lane.is_ready(1000.0 + HURRY_S + 0.1)
+
+
+def test_a_pause_that_the_backend_asked_for_is_kept_also_when_somebody_waits():
+    lane = Lane(max_events=100)
+    failed(lane, Unavailable("throttled", retry_after_s=600.0), now=1000.0)
+    lane.hurry(1100.0)
+
+    assert not lane.is_ready(1100.0)

@@ -17,6 +17,7 @@ from mlobs.journal.store import RunFolder
 
 Step: TypeAlias = Literal["sent", "more", "idle", "waiting"]
 
+RELOOK_S = 2.0  # how often complete runs are looked at again: listing one's folder takes ~0.05 ms
 PARENT_WAIT_S = 60.0  # a parent run elsewhere gets this long to be known to the backend
 PARENT_LOOK_S = 0.25  # how often it is looked for
 
@@ -44,6 +45,7 @@ class Courier:
         self._feeds: dict[str, Feed] = {}
         self._writers: dict[str, StateWriter] = {}
         self._since: dict[str, float] = {}
+        self._relook_at = 0.0
         self._told: tuple[str, str, float] = ("delivering", "", 0.0)
         self._searches: dict[str, Search] = {}
         self._held_s: list[float] = []  # of the last step: how long what it held back has to wait
@@ -71,16 +73,17 @@ class Courier:
 
         "sent": that was all there was to be had; "more": the batch was full, go on at once;
         "idle": nothing to send; "waiting": the lane may not send yet, or a child run waits for its
-        parent, see `wait_s`. `is_final`: nothing more will be recorded. Then runs whose end was
-        delivered are looked at again, for what other writers added since, and no child waits for a
-        parent that is not delivered here.
+        parent, see `wait_s`. Runs whose end was delivered are looked at again now and then, for what
+        other writers added since. `is_final`: nothing more will be recorded. Then they are at once,
+        and no child waits for a parent that is not delivered here.
         """
         self._held_s.clear()
         now = self._clock()
         if not self.lane.is_ready(now):
             return "waiting"
+        with_complete = is_final or now >= self._relook_at
         for run_id, feed in list(self._feeds.items()):
-            if (feed.is_complete and not is_final) or not feed.has_start():
+            if (feed.is_complete and not with_complete) or not feed.has_start():
                 continue
             if self._waits_for_parent(feed, is_final=is_final):
                 self._held_s.append(PARENT_LOOK_S)
@@ -93,7 +96,13 @@ class Courier:
             draft = feed.draft(search.limit)
             if draft is not None:
                 return self._deliver(feed, draft, search)
+        if with_complete:
+            self._relook_at = now + RELOOK_S
         return "waiting" if self._held_s else "idle"
+
+    def hurry(self) -> None:
+        """Try at once what waits for the backend to be mended: somebody waits for it."""
+        self.lane.hurry(self._clock())
 
     def wait_s(self) -> float:
         """Seconds until a step may send something again, 0 if it may now."""

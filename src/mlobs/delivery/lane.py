@@ -26,6 +26,7 @@ PAUSE_S = (
 MAX_RETRY_AFTER_S = 3600.0  # a server that asks for more may have another clock than ours
 _REASON_CHARACTERS = 500  # vendors quote whole requests in their messages
 PARKED_IN_A_ROW = 5  # so many refused one after the other: perhaps not the events, but the backend
+HURRY_S = 5.0  # a sweep ends a run every few milliseconds, and each end hurries
 SHRINK = 8  # a batch that met a server error is an eighth the next time: 1000 events are one in 4 tries
 # A server that fails half of its answers at random would have to alternate so often, probe answered
 # and event failed, to be misjudged: a chance of 1 in a million.
@@ -87,6 +88,7 @@ class Lane:
     parked: int = 0
     waits_since: float = 0.0
     resume_at: float = 0.0
+    is_asked: bool = False
     state: LaneState = "delivering"
     reason: str = ""
 
@@ -98,6 +100,14 @@ class Lane:
         """Send nothing until then: the backend hung."""
         self.state, self.reason = "hung", reason
         self.waits_since, self.resume_at = now, until
+
+    def hurry(self, now: float) -> None:
+        """Somebody waits: try at once, though not more often than every few seconds.
+
+        A pause that the backend asked for is kept.
+        """
+        if not self.is_asked and now - self.waits_since > HURRY_S:
+            self.resume_at = min(self.resume_at, now)
 
     def answered(self) -> None:
         """The backend answers."""
@@ -149,9 +159,11 @@ class Lane:
     def unavailable(self, error: Exception, now: float, jitter: float) -> None:
         """Wait: whatever was sent, the backend would not have taken it."""
         if isinstance(error, (Unauthorized, MissingPackage)):
+            self.is_asked = False
             self._wait("paused", error, now, PAUSE_S)
             return
         asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        self.is_asked = bool(asked_s)
         if not asked_s:
             self.failures += 1
         wait_s = min(asked_s, MAX_RETRY_AFTER_S) if asked_s else back_off_s(self.failures, jitter)
@@ -180,6 +192,7 @@ class Lane:
         if search.refusals > 1:
             return self._park(search)
         doubled = max(1, self.parked - PARKED_IN_A_ROW + 2)
+        self.is_asked = False
         self._wait("backing off", error, now, back_off_s(doubled, jitter))
         return "again"
 

@@ -137,6 +137,7 @@ class LaneThread:
         if self._flush.is_set():
             self._flush.clear()  # before the step: who asks during it is heard in the next turn
             self._is_flushing = True
+            courier.hurry()
         fault = self._obey(courier)
         started = time.monotonic()
         step: Step | None = None
