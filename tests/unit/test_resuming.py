@@ -68,6 +68,16 @@ def test_a_run_has_the_id_that_it_is_given_and_only_once(tracker):
         tracker.start_run(run_id="my.run-1")
 
 
+def test_the_latest_run_is_the_one_that_began_last_whatever_it_is_called(store, tracker):
+    ids = []
+    for run_id in ("zebra", None, "ant", None):
+        with tracker.start_run(run_id=run_id) as run:
+            ids.append(run.id)
+    assert list(mlobs.runs(store=store.path)["run_id"]) == ids
+    with tracker.start_run(run_id="last"):
+        assert mlobs.load_run("latest", store=store.path).run_id == "last"
+
+
 @pytest.mark.parametrize("resume", ["allow", "must"])
 def test_a_resumed_run_is_the_same_run_and_goes_on_counting(store, tracker, resume):
     with tracker.start_run("first", run_id="a", params={"lr": 0.1}, tags={"team": "x"}) as run:

@@ -8,7 +8,9 @@ STORE/senders/                         the senders' own output
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +18,15 @@ from pathlib import Path
 
 from mlobs.errors import StoreError, UsageError
 from mlobs.journal import access
+from mlobs.journal.reader import Reader
 from mlobs.journal.writer import JOURNAL_SUFFIX
+
+_OWN_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 
 
 def new_run_id(at: float) -> str:
     """Name a run: unique, and sortable by its start (UTC, microseconds)."""
-    whole = int(at)
-    micros = int((at - whole) * 1_000_000)
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}-{os.urandom(3).hex()}"
+    return f"{_moment(at)}-{os.urandom(3).hex()}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Store:
         folder = self.path / "runs"
         if not folder.is_dir():
             return
-        for name in sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")):
+        names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+        for name in sorted(names, key=lambda name: (_begun_in(folder / name), name)):
             yield RunFolder(folder / name)
 
     def find(self, run: str) -> RunFolder:
@@ -131,3 +135,21 @@ class Store:
         raise UsageError(
             f"{len(found)} runs begin with {run!r}, such as {found[0]} and {found[1]}; give more of the id"
         )
+
+
+def _moment(at: float) -> str:
+    whole = int(at)
+    micros = int((at - whole) * 1_000_000)
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}"
+
+
+def _begun_in(folder: Path) -> str:
+    """When the run began, as a text that sorts: its id says so, or its journal if somebody chose the id."""
+    if _OWN_ID.fullmatch(folder.name):
+        return folder.name
+    moments = []
+    for path in RunFolder(folder).journals():
+        with contextlib.suppress(OSError), Reader(path) as reader:
+            header = reader.header()
+            moments.append(header.at if header is not None else 0.0)
+    return _moment(min(moments, default=0.0))
