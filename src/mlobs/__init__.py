@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
     from mlobs.run import Run as Run
+    from mlobs.run import RunHandle as RunHandle
     from mlobs.run import current_run as current_run
     from mlobs.tracker import Tracker as Tracker
     from mlobs.version import __version__ as __version__
@@ -54,7 +55,7 @@ _EXPORTS = {
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.opened": ["BackendRef"],
     "mlobs.read.record": ["RunRecord", "load_run"],
-    "mlobs.run": ["Run", "current_run"],
+    "mlobs.run": ["Run", "RunHandle", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
 }  # fmt: skip
@@ -67,6 +68,7 @@ __all__ = [
     "MissingPackage",
     "MlobsError",
     "Run",
+    "RunHandle",
     "RunRecord",
     "ServerError",
     "StoreError",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mlobs import current
 from mlobs.delivery.report import BackendReport
 from mlobs.errors import UsageError
 from mlobs.events import Status
 from mlobs.exits import ending
+from mlobs.handle import Carried, attached, carried
 from mlobs.opened import BackendRef, Opened
 from mlobs.program import Ending
 from mlobs.recorder import Recorder
@@ -53,6 +56,10 @@ class Run(Recorder):
         """Open a run below this one, such as a fold or a trial; it is itself a context manager."""
         return Run(self._opened.child(name), params, tags)
 
+    def handle(self) -> RunHandle:
+        """Return a small value by which other processes record into this run, see `RunHandle`."""
+        return RunHandle(carried(self._opened))
+
     def finish(self, status: Status = "FINISHED", reason: str = "", *, traceback: str | None = None) -> None:
         """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
 
@@ -85,6 +92,11 @@ class Run(Recorder):
     ) -> None:
         self._opened.close(ending(error))
 
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a Run stays in its process - send run.handle() instead, and call attach() on it there"
+        )
+
     def __repr__(self) -> str:
         return f"<mlobs.Run {self.id} {self.experiment}/{self.name} {self.status}>"
 
@@ -97,6 +109,40 @@ class Run(Recorder):
         except BaseException as error:  # nobody has the run yet who could end it
             self._opened.close(ending(error))
             raise
+
+
+@dataclass(frozen=True)
+class RunHandle:
+    """A run for other processes and hosts: small, and it can be pickled. Made by `Run.handle`.
+
+    It holds no secrets: the backends' come from the environment or configuration where it is attached.
+    """
+
+    _run: Carried = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._run.run_id
+
+    def attach(self, *, store: str | os.PathLike[str] | None = None) -> Run:
+        """Record into the run from this process, in a journal of its own, and make the run current here.
+
+        Leaving its context, or `finish`, closes this journal alone: the run ends where it was opened.
+        Its `status` is RUNNING until then. What it records is sent by the program that opened the run;
+        if that is gone, or runs elsewhere, by this one.
+
+        Args:
+            store: where the record goes, on a host that cannot reach the run's own store.
+
+        Raises:
+            UsageError: this process's configuration is wrong.
+            StoreError: only with `on_error="raise"`: the store cannot be written.
+        """
+        return Run(attached(self._run, store))
+
+    def __repr__(self) -> str:
+        return f"<mlobs.RunHandle {self.run_id}>"
 
 
 def current_run() -> Run | None:

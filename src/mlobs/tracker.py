@@ -13,11 +13,12 @@ from mlobs.decorator import LogReturn, tracked
 from mlobs.delivery.registry import can_travel, missing_package, public_spec, resolve, spec_of
 from mlobs.errors import UsageError
 from mlobs.events import BackendSpec
+from mlobs.joining import begin_ranked
 from mlobs.journal.format import encode
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened
-from mlobs.opening import Plan, begin
+from mlobs.opening import Plan
 from mlobs.resuming import Resume, wish_of
 from mlobs.run import Run
 from mlobs.troubles import OnError, log
@@ -38,6 +39,8 @@ class Tracker:
         store: the folder of the record.
         mode: "online"; "offline" sends nothing until `mlobs sync`; "disabled" records nothing.
         delivery: "process" sends from a process of its own, "thread" from threads of this one.
+        ranks: of the processes that a launcher such as torchrun starts, "zero": only rank 0 records;
+            "all": all record into one run; "each": each has runs of its own.
         on_error: "warn", or "raise" for tests: what a call does that cannot record its value.
         on_conflict: what counts when a parameter changes: "keep_first", "overwrite" or "raise".
         finish_timeout_s: seconds that this process may wait for delivery, in all.
@@ -55,6 +58,7 @@ class Tracker:
         store: str | os.PathLike[str] | None = None,
         mode: Literal["online", "offline", "disabled"] | None = None,
         delivery: Literal["process", "thread"] | None = None,
+        ranks: Literal["zero", "all", "each"] | None = None,
         on_error: OnError | None = None,
         on_conflict: OnConflict | None = None,
         finish_timeout_s: float | None = None,
@@ -66,6 +70,7 @@ class Tracker:
             store=store,
             mode=mode,
             delivery=delivery,
+            ranks=ranks,
             on_error=on_error,
             on_conflict=on_conflict,
             finish_timeout_s=finish_timeout_s,
@@ -108,8 +113,8 @@ class Tracker:
         """
         wanted = experiment or self.experiment
         wish = wish_of(resume, run_id, from_step, state, wanted, name)
-        begun = begin(self._plan, wanted, name, wish=wish)
-        return Run(Opened(self._plan, begun), params, tags)
+        plan, begun = begin_ranked(self._plan, wanted, name, wish)
+        return Run(Opened(plan, begun), params, tags)
 
     @overload
     def track(self, function: Function) -> Function: ...

@@ -16,6 +16,7 @@ LAYERS = [
     "mlobs.decorator",
     "mlobs.run",
     "mlobs.recorder",
+    "mlobs.handle",
     "mlobs.opened",
     "mlobs.joining",
     "mlobs.opening",

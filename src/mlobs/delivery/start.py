@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlobs.events import BackendSpec, Event, RunStarted
+from mlobs.journal.process import is_alive
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
@@ -27,6 +28,15 @@ def find_starts(folder: RunFolder) -> list[tuple[str, RunStarted]]:
 def named_backends(folder: RunFolder) -> dict[str, BackendSpec]:
     """Return the backends that the run's attempts named, by name; the latest word about one counts."""
     return {spec.name: spec for _, start in find_starts(folder) for spec in start.backends}
+
+
+def opener_lives(folder: RunFolder) -> bool | None:
+    """Tell whether the process that opened the run last still lives; None where nobody here can know.
+
+    That is so while its start is not here, and if it runs on another host.
+    """
+    starts = find_starts(folder)
+    return is_alive(starts[-1][1].process) if starts else None
 
 
 def first_event(path: Path) -> Event | None:

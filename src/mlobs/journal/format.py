@@ -33,7 +33,10 @@ _body_crc = struct.Struct("<I")
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, tag="journal"):
-    """Who wrote this file. `is_opener`: the process that opened the run, who alone may finish it."""
+    """Who wrote this file. `is_opener`: the process that opened the run, who alone may finish it.
+
+    `rank` is the process's among those that a launcher started together.
+    """
 
     format: int
     run_id: str
@@ -41,6 +44,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True, tag="journal"):
     process: Process
     at: float
     is_opener: bool = False
+    rank: int = 0
 
 
 class _Prefixes(dict[int, bytes]):

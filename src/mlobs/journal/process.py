@@ -41,6 +41,15 @@ def is_alive(process: Process, *, here: Process | None = None) -> bool | None:
     return _is_running(process)
 
 
+def is_data_worker() -> bool:
+    """Tell whether this process is a worker of PyTorch's DataLoader, which loads data and records nothing.
+
+    PyTorch is not imported for that: in such a worker it is.
+    """
+    ask = getattr(sys.modules.get("torch.utils.data"), "get_worker_info", None)
+    return ask is not None and ask() is not None
+
+
 def _parts(process: Process) -> tuple[str, str, str]:
     boot, namespace, machine = [*process.boot_id.split("/"), "", ""][:3]
     return boot, namespace, machine

@@ -17,7 +17,7 @@ from mlobs.events import Event
 from mlobs.journal.blobs import blob_path, keep_bytes, keep_file
 from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import FORMAT, PREFIXES, Header, encode, frame
-from mlobs.journal.process import this_process
+from mlobs.journal.process import is_data_worker, this_process
 
 JOURNAL_SUFFIX = ".journal"
 
@@ -38,21 +38,28 @@ class Writer:
     - `append` may be re-entered (signal handlers, `__del__`, logging handlers); no record is torn.
     - Events of one thread keep their order.
     - A forked child gets a file of its own with its first event or payload; the parent's is not
-      touched.
+      touched. A worker of PyTorch's DataLoader gets none: what it inherited records nothing.
 
     Args:
         folder: the run's folder, which exists.
         run_id: the run.
         is_opener: this process opened the run.
+        rank: this process's rank among those that record the run.
         mapped: True maps the file, False writes to it, None decides by the file system.
     """
 
     def __init__(
-        self, folder: Path, run_id: str, *, is_opener: bool = False, mapped: bool | None = None
+        self,
+        folder: Path,
+        run_id: str,
+        *,
+        is_opener: bool = False,
+        rank: int = 0,
+        mapped: bool | None = None,
     ) -> None:
-        self.folder, self._run_id, self._mapped = folder, run_id, mapped
+        self.folder, self._run_id, self._rank, self._mapped = folder, run_id, rank, mapped
         self.is_opener = is_opener
-        self.is_closed = False
+        self.is_closed = self._is_inherited = False
         self._slot: dict[str, _Own] = {}
         self._append = self._own().file.append
         _open_writers.add(self)
@@ -90,7 +97,8 @@ class Writer:
         """
         own = self._own()
         ordinal = next(own.blobs)
-        keep_bytes(blob_path(self.folder, own.id, ordinal), content)
+        if own.id:
+            keep_bytes(blob_path(self.folder, own.id, ordinal), content)
         return ordinal
 
     def keep_file(self, source: Path) -> tuple[int, int]:
@@ -102,7 +110,7 @@ class Writer:
         """
         own = self._own()
         ordinal = next(own.blobs)
-        return ordinal, keep_file(blob_path(self.folder, own.id, ordinal), source)
+        return ordinal, keep_file(blob_path(self.folder, own.id, ordinal), source) if own.id else 0
 
     def end(self) -> int:
         """Offset behind the last event; every event so far lies before it."""
@@ -123,24 +131,27 @@ class Writer:
         if own is None:
             made = self._make()
             own = self._slot.setdefault("own", made)
-            if own is not made:
+            if own is not made and made.id:
                 made.file.close()
                 made.path.unlink()
         return own
 
     def _make(self) -> _Own:
+        if self._is_inherited and is_data_worker():
+            return _Own("", self.folder, _NoFile(), itertools.count())
         process = this_process()
         host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
         writer = f"{host}-{process.pid}-{os.urandom(4).hex()}"
         path = self.folder / f"{writer}{JOURNAL_SUFFIX}"
         file = open_file(path, mapped=self._mapped)
-        file.append(frame(encode(Header(FORMAT, self._run_id, writer, process, time.time(), self.is_opener))))
+        at, is_opener = time.time(), self.is_opener
+        file.append(frame(encode(Header(FORMAT, self._run_id, writer, process, at, is_opener, self._rank))))
         return _Own(writer, path, file, itertools.count())
 
     def _leave_to_parent(self) -> None:
         """After a fork, in the child: the file stays the parent's; another is opened when needed."""
         own = self._slot.get("own")
-        self._slot, self.is_opener = {}, False
+        self._slot, self.is_opener, self._is_inherited = {}, False, True
         self._append = self._append_in_child
         if own is not None:
             own.file.abandon()
@@ -150,8 +161,25 @@ class Writer:
         self._append(record)
 
 
+class _NoFile:
+    """The file of a process that records nothing, though it inherited a writer."""
+
+    def append(self, record: bytes) -> None:
+        """Forget the record."""
+
+    def end(self) -> int:
+        """Nothing was recorded."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def abandon(self) -> None:
+        """Nothing is open."""
+
+
 class NullWriter:
-    """A writer that keeps nothing and touches no disk: for `mode="disabled"`."""
+    """A writer that keeps nothing and touches no disk: where a run is not to be recorded."""
 
     id = ""
 
