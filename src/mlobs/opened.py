@@ -174,16 +174,24 @@ class Opened:
         if self._parent is not None:
             self._parent.awaited += awaited  # the outermost run waits for all below it
             return
-        if self.begun.is_joined:
-            if opener_lives(self.folder):
-                awaited = self.awaited  # its program delivers the rest, and says what is where
-            elif find_start(self.folder) is None:
-                self._say(awaited, _NO_START)
-                awaited = self.awaited
-            else:
-                self._send(self.folder)
-            if not awaited:
-                return
+        if not self.begun.is_joined or self._takes_over(self.folder, awaited):
+            self._await(awaited)
+        elif self.awaited:
+            self._await(self.awaited)
+
+    def _takes_over(self, folder: RunFolder, awaited: Sequence[Awaited]) -> bool:
+        """Deliver what was recorded into another program's run, if that program does not."""
+        if self.plan.sending() is None:
+            return True
+        if opener_lives(folder):
+            return False  # it delivers this too, and says what is where
+        if find_start(folder) is None:
+            self._say(awaited, _NO_START)
+            return False
+        self._send(folder)
+        return True
+
+    def _await(self, awaited: Sequence[Awaited]) -> None:
         sending = self.plan.sending()
         if sending is not None:
             sending.flush()

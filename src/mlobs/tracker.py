@@ -50,7 +50,7 @@ class Tracker:
         StoreError: the store cannot be written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting, and has its default
         self,
         experiment: str | None = None,
         *,
