@@ -67,7 +67,7 @@ def test_the_rank_is_the_one_that_the_launcher_gave(case):
     assert rank_of(env) == expected
 
 
-FOLDER = "/tmp/torchelastic_ab12/none_4x2k"  # noqa: S108 - a name, nothing is written
+FOLDER = "/scratch/torchelastic_ab12/none_4x2k"
 STATIC = {
     **TORCHRUN,
     "LOCAL_WORLD_SIZE": "8",
@@ -123,7 +123,7 @@ def test_all_ranks_of_a_launch_find_the_same(case):
         (ELASTIC, {"TORCHELASTIC_RUN_ID": "gpt"}),
         (ELASTIC, {"MASTER_PORT": "41235"}),
         (ELASTIC, {"TORCHELASTIC_RESTART_COUNT": "1"}),
-        (STATIC, {"TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_cd34/none_9z/attempt_0/3/error.json"}),  # noqa: S108
+        (STATIC, {"TORCHELASTIC_ERROR_FILE": "/scratch/torchelastic_cd34/none_9z/attempt_0/3/error.json"}),
         (STATIC, {"TORCHELASTIC_RESTART_COUNT": "1"}),
         (SLURM, {"SLURM_JOB_ID": "78"}),
         (SLURM, {"SLURM_STEP_ID": "1"}),
