@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from mlobs.backends import mlflow_uri
 from mlobs.errors import MissingPackage, Unavailable
 
 TIMEOUT_S = 30  # MLflow's own is 120; a lane that is silent for long is taken for hung
+LOCK_S = 60.0  # 16 processes that make a fresh database take turns for 20 s
+_LOCK_LOOK_S = 0.05
 _SLOWEST_UPLOAD = 1_000_000  # bytes per second: what a server may need to hand an artifact on to its store
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SETTINGS = {
@@ -47,7 +51,7 @@ def connect(tracking_uri: str) -> Any:
 
 
 @contextmanager
-def database_lock(path: str | None) -> Iterator[None]:
+def database_lock(path: str | None, *, patience_s: float = LOCK_S) -> Iterator[None]:
     """Hold the host-wide lock of a SQLite database. None: no lock.
 
     Under it tables and runs are made: 16 processes that open a fresh database at once would migrate
@@ -58,6 +62,9 @@ def database_lock(path: str | None) -> Iterator[None]:
     would not in a temporary directory. Reading it is enough to lock it, so its owner does not
     matter. It stays there: removing a file that another process is about to lock would make two.
     Without `flock` (Windows) there is no lock.
+
+    Raises:
+        Unavailable: somebody holds it for longer than `patience_s`, such as a process that was stopped.
     """
     try:
         import fcntl
@@ -71,10 +78,21 @@ def database_lock(path: str | None) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _await_lock(partial(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB), path, patience_s)
         yield
     finally:
         os.close(lock)  # also releases it, as the end of the process does
+
+
+def _await_lock(lock: Callable[[], None], path: str, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return lock()
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"another process has held {path}.lock for {patience_s:g} s") from error
+            time.sleep(_LOCK_LOOK_S)
 
 
 def _open_lock(path: str) -> int | None:

@@ -20,6 +20,7 @@ from mlobs.delivery.registry import build
 from mlobs.delivery.state import LaneChanged, StateWriter
 from mlobs.events import BackendSpec
 from mlobs.journal.store import RunFolder, Store
+from mlobs.sender.adoption import adopt
 from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
@@ -67,6 +68,8 @@ class _Sender:
     def __init__(self, legacy: Legacy, pipe: int) -> None:
         self._hello, self._leave_at = legacy.hello, legacy.leave_at
         self._orders: dict[bytes, OpenRun] = {}
+        self._served: dict[str, tuple[BackendSpec, Backend]] = {}  # by key
+        self._seen: set[Path] = set()  # runs of this program, and adopted ones
         self._held = dict(legacy.held)
         self._host = Host(legacy.hello.sender_id, is_durable=True, held=legacy.held)
         self._output: Path | None = None
@@ -91,6 +94,7 @@ class _Sender:
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + BEAT_S
                 self._attempt(self._host.beat)
+                self._attempt(self._adopt)
         if not self._is_told_to_leave:
             self._settle_the_rest()
         rest()
@@ -108,9 +112,9 @@ class _Sender:
         for act in (self._host.end_abandoned, self._host.keep_on_disk, self._host.announce_lingering):
             self._attempt(act)
         self._host.finish()
-        while (
-            not self._host.is_drained() and not self._is_told_to_leave and time.monotonic() < self._leave_at
-        ):
+        while not self._is_told_to_leave and time.monotonic() < self._leave_at:
+            if self._host.is_drained() and not self._attempt(self._adopt):
+                return
             self._mind_hung_calls()
             time.sleep(DRAIN_LOOK_S)
 
@@ -152,11 +156,13 @@ class _Sender:
     def _open(self, order: OpenRun) -> None:
         folder = _folder_of(order)
         self._orders[order.folder] = order
+        self._seen.add(folder.path)
         self._output = Store(folder.store).senders / f"{self._hello.sender_id}.log"
         backends: dict[str, Backend] = {}
         for spec in order.backends:
             try:
-                backends[key_of(spec)] = build(spec)
+                backends[key_of(spec)] = backend = build(spec)
+                self._served.setdefault(key_of(spec), (spec, backend))
             except (
                 Exception,
                 SystemExit,
@@ -165,18 +171,32 @@ class _Sender:
                 self._attempt(partial(self._say_unbuilt, folder, spec, error))
         self._host.open(folder, backends)
 
+    def _adopt(self) -> bool:
+        """Take one more run that an earlier program's sender had to leave, if there is one."""
+        stores = {RunFolder(path).store for path in self._seen}
+        for store in stores:
+            adopted = adopt(Store(store), self._seen, self._served)
+            if adopted is not None:
+                folder, backends, claim = adopted
+                self._seen.add(folder.path)
+                self._host.open(folder, backends, claim)
+                _log.info("run %s was left undelivered, and is adopted", folder.run_id)
+                return True
+        return False
+
     def _say_unbuilt(self, folder: RunFolder, spec: BackendSpec, error: BaseException) -> None:
         writer = StateWriter(folder.delivery, f"{self._hello.sender_id}-setup")
         writer.append(LaneChanged(time.time(), spec.name, "paused", describe(error)))
 
-    def _attempt(self, act: Callable[[], object]) -> None:
-        """Act; an error is logged once per wording: it must not end what the other runs need."""
+    def _attempt(self, act: Callable[[], object]) -> bool:
+        """Act; an error is logged once per wording and is False: it must not end what other runs need."""
         try:
-            act()
+            return bool(act())
         except Exception as error:
             if (complaint := describe(error)) not in self._complained:
                 self._complained.add(complaint)
                 _log.exception("the sender goes on")
+            return False
 
     def _leave(self, *_: object) -> None:
         self._is_told_to_leave = True
