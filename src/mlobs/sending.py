@@ -139,16 +139,15 @@ class SenderProcess:
 
     def forget(self) -> None:
         """After a fork, in the child: the life line is the parent's alone."""
-        if self._process is not None and self._process.stdin is not None:
+        if self._process is not None:
             self._process.returncode = 0  # it is not this process's to wait for
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        self._process = None
+        self._hang_up()
 
     def _start(self) -> None:
         if self._starts >= MAX_STARTS:
             return
         self._starts += 1
+        self._hang_up()
         self._sender_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         access.make_folder(self._store.senders)
         self._process = spawn(self._store.senders / f"{self._sender_id}.log")
@@ -159,6 +158,13 @@ class SenderProcess:
         self._tell(self._hello())
         for order in self._opened:
             self._tell(order)
+
+    def _hang_up(self) -> None:
+        """Close this end of the pipe to the sender, which died or is another process's."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        self._process = None
 
     def _tell(self, order: Order) -> None:
         """Write an order, or keep it for the next time if the pipe is full."""
