@@ -174,8 +174,7 @@ class Host:
         for lane in self._lanes.values():
             lane.stop()
         deadline = time.monotonic() + wait_s
-        by_health = sorted(self._lanes.values(), key=lambda lane: lane.lane().state == "hung")
-        stopped = [lane.join(max(0.0, deadline - time.monotonic())) for lane in by_health]
+        stopped = [lane.join(_left_s(deadline, lane)) for lane in self._lanes.values()]
         for run in self._taken():
             if self._is_durable:
                 self._attempt(run, self._leave_vitals)
@@ -243,6 +242,10 @@ class Host:
                 self._complained.add(complaint)
                 _log.exception("run %s: it is tried again", run.folder.run_id)
             return False
+
+
+def _left_s(deadline: float, lane: LaneThread) -> float:
+    return 0.0 if lane.lane().state == "hung" else max(0.0, deadline - time.monotonic())
 
 
 def _renew(run: _Run) -> None:

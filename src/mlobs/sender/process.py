@@ -97,8 +97,9 @@ class _Sender:
                 self._attempt(self._adopt)
         if not self._is_told_to_leave:
             self._settle_the_rest()
-        rest()
+        stay_awake(self._hello.hang_timeout_s)
         is_clean = self._host.close(with_trim=not self._is_told_to_leave)
+        rest()
         logging.shutdown()
         if not is_clean:
             os._exit(1)  # a vendor's call hangs in a thread that cannot be stopped
