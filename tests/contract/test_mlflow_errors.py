@@ -16,7 +16,7 @@ from mlobs.backend import Batch, Entry
 from mlobs.backends.mlflow import MLflow
 from mlobs.backends.mlflow_client import connect
 from mlobs.backends.mlflow_errors import retry_after_s, translated
-from mlobs.errors import DeliveryError, MissingPackage, Unauthorized, Unavailable
+from mlobs.errors import DeliveryError, MissingPackage, ServerError, Unauthorized, Unavailable
 from mlobs.events import Artifact, Metrics, Process, RunStarted
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
@@ -145,3 +145,51 @@ def test_retry_after_is_seconds_or_a_date():
     assert retry_after_s(later, now + 100) == 0.0
     assert retry_after_s("soon", now) is None
     assert retry_after_s(None, now) is None
+
+
+def log_batch(uri):
+    """As `deliver` does it once the run is open."""
+    from mlflow.entities import Metric
+
+    with translated(remote=True):
+        connect(uri).log_batch("0" * 32, [Metric("a", 1.0, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ({"status": 500}, ServerError, "answers 500"),
+        ({"status": 500, "body": b'{"message": "boom"}'}, ServerError, "answers 500"),
+        ({"hang_up": True}, ServerError, "closed the connection without an answer"),
+        ({"status": 502}, Unavailable, "answers 502"),
+        ({"status": 503}, Unavailable, "answers 503"),
+        ({"status": 401, "body": b'{"message": "Unauthorized"}'}, Unauthorized, "answers 401: MLflow refuses"),
+        ({"status": 429, "body": b'{"message": "slow"}'}, Unavailable, "answers 429"),
+        ({"body": b"<html>"}, Unavailable, "answers, but not as MLflow does"),
+        ({"body": b'{"run": {"in'}, Unavailable, "answers, but not as MLflow does"),
+    ],
+)
+def test_an_error_at_a_batch_is_told_in_a_sentence_and_keeps_its_cause(answer, error, words):
+    with scripted_server(**answer) as uri, pytest.raises(error, match=words) as caught:
+        log_batch(uri)
+
+    assert str(caught.value).startswith(uri)
+    assert len(str(caught.value)) < 250
+    assert type(caught.value) is error
+    assert caught.value.__cause__ is not None
+
+
+def test_a_refused_connection_is_told_in_a_sentence():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(Unavailable) as caught:
+            log_batch(uri)
+
+    assert str(caught.value) == f"{uri} refuses connections"
+
+
+def test_a_run_that_is_gone_for_good_is_no_events_fault(tmp_path):
+    client = connect(f"sqlite:///{tmp_path}/m.db")
+    with pytest.raises(Unavailable, match="not found.*mlobs sync RUN --restart"), translated(remote=False):
+        client.set_tag("0" * 32, "a", "b")

@@ -38,7 +38,7 @@ _CLOSED = frozenset(
 )
 _DELETED = re.compile(r"must be in the 'active' state")  # mlflow.store.tracking.sqlalchemy_store
 _SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
-_FIRST_SERVER_ERROR = 500
+_OK, _FIRST_SERVER_ERROR = 200, 500
 _MEND_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
 _MEND_DELETED = "restore it at MLflow, or make it anew: mlobs sync RUN --restart mlflow"
 
@@ -83,6 +83,7 @@ class _Answer(NamedTuple):
     status: int | None = None
     pause_s: float | None = None
     is_servers: bool = False
+    url: str = ""
 
 
 def _delivery_error(error: Exception, *, remote: bool, opening: bool) -> DeliveryError | None:
@@ -96,6 +97,8 @@ def _delivery_error(error: Exception, *, remote: bool, opening: bool) -> Deliver
             return Unavailable(f"no MLflow server answers at this address: {told}")
         case 408 | 429 | 503 | 504:
             return Unavailable(told, answer.pause_s)
+        case 200:
+            return Unavailable(told)
         case 500 if remote and answer.is_servers and not opening:
             return ServerError(told, answer.pause_s)
         case _ if remote and not opening and _names(error) & _CLOSED:
@@ -108,10 +111,12 @@ def _delivery_error(error: Exception, *, remote: bool, opening: bool) -> Deliver
 def _told(error: Exception, answer: _Answer) -> str:
     """Say in a sentence what happened; in the vendor's words, without passwords, where it is not known."""
     words = _SECRET_IN_URL.sub("", " ".join(str(error).split())) or type(error).__name__
-    where = _address(words)
+    where = _address(words) or _address(answer.url)
     names = _names(error)
     if _is_gone(error):
         return f"{_first_sentence(words)} - {_MEND_DELETED}"
+    if answer.status == _OK:
+        return f"{where} answers, but not as MLflow does: {words}"
     if answer.is_servers and where:
         return f"{where} answers {answer.status}"
     for name, sentence in _SENTENCES:
@@ -169,14 +174,16 @@ def _is_passing(error: Exception) -> bool:
 
 def _answer(error: Exception) -> _Answer:
     for cause in _chain(error):
-        response = getattr(cause, "response", None) or _given_up(cause)
+        response = getattr(cause, "response", None)
+        response = _dropped(cause) if response is None else response  # a bad one counts as false
         if isinstance(response, dict):  # botocore.exceptions.ClientError
             facts = response.get("ResponseMetadata", {})
             return _Answer(facts.get("HTTPStatusCode"), is_servers=True)
         status = getattr(response, "status_code", None) or getattr(response, "status", None)
         if isinstance(status, int):
             header = getattr(response, "headers", {}).get("Retry-After")
-            return _Answer(status, retry_after_s(header, time.time()), is_servers=True)
+            url = str(getattr(response, "url", ""))  # requests has it, urllib3 not
+            return _Answer(status, retry_after_s(header, time.time()), is_servers=True, url=url)
     match = _TRIED_IN_VAIN.search(str(error)) or _STATUS.search(str(error))
     if match:
         return _Answer(int(match[1]), is_servers=True)
@@ -184,15 +191,16 @@ def _answer(error: Exception) -> _Answer:
     return _Answer(code() if code else None, is_servers=type(error).__name__ == "RestException")
 
 
-def _given_up(error: BaseException) -> Any:
-    """Find the response over which urllib3 gave up.
+def _dropped(error: BaseException) -> Any:
+    """Find the response that an error was made of and does not hold.
 
-    MLflow asks urllib3 to raise for 429 and 503, and urllib3 then keeps the status alone, as text;
-    `Retry-After` is only left in the arguments of `Retry.increment`, the call that raised.
+    MLflow asks urllib3 to raise for 429, 500 and 503, and urllib3 then keeps the status alone, as
+    text; `Retry-After` is only left in the arguments of `Retry.increment`, the call that raised. Of
+    another status with a JSON object, such as a gateway's 401, MLflow keeps the object alone.
     """
     frame = error.__traceback__
     while frame is not None:
-        if frame.tb_frame.f_code.co_name == "increment":
+        if frame.tb_frame.f_code.co_name in ("increment", "verify_rest_response"):
             return frame.tb_frame.f_locals.get("response")
         frame = frame.tb_next
     return None

@@ -102,12 +102,12 @@ class Lane:
         self.waits_since, self.resume_at = now, until
 
     def hurry(self, now: float) -> None:
-        """Somebody waits: try at once, though not more often than every few seconds.
+        """Somebody waits: try at once, though not sooner than a few seconds after the last time.
 
         A pause that the backend asked for is kept.
         """
-        if not self.is_asked and now - self.waits_since > HURRY_S:
-            self.resume_at = min(self.resume_at, now)
+        if not self.is_asked:
+            self.resume_at = min(self.resume_at, max(now, self.waits_since + HURRY_S))
 
     def answered(self) -> None:
         """The backend answers."""
