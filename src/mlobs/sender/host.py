@@ -245,7 +245,7 @@ class Host:
 
 
 def _left_s(deadline: float, lane: LaneThread) -> float:
-    return 0.0 if lane.lane().state == "hung" else max(0.0, deadline - time.monotonic())
+    return 0.0 if lane.is_hung else max(0.0, deadline - time.monotonic())
 
 
 def _renew(run: _Run) -> None:

@@ -99,6 +99,11 @@ class LaneThread:
         """A call of this lane has returned, with or without an error."""
         return self._backend.has_returned
 
+    @property
+    def is_hung(self) -> bool:
+        """A call was noted that has not returned, and still has not."""
+        return self._hung != ""
+
     def note_hung(self, hang_timeout_s: float) -> str:
         """Say what the backend has not returned from in time, and write it down once; "" if it has."""
         overdue = self._backend.overdue(hang_timeout_s)
