@@ -22,6 +22,8 @@ from programs import (
 )
 
 import mlobs
+from mlobs.delivery.state import States
+from mlobs.events import Params
 from mlobs.journal.store import Store
 from mlobs.sender.foreground import sync
 
@@ -98,7 +100,7 @@ ENDS = {
     "by finish()": ("run = handle.attach()\nrun.log_metric('x', 1.0)\nrun.finish('FAILED')", 0),
     "by the end of the program": ("run = handle.attach()\nrun.log_metric('x', 1.0)", 0),
     "by an exception": (
-        "with handle.attach() as run:\n    run.log_metric('x', 1.0)\n    raise ValueError",
+        "with handle.attach() as run:\n    run.log_metric('x', 1.0)\n    1 / 0",
         1,
     ),
     "by SIGKILL": (
@@ -239,6 +241,11 @@ def test_of_two_values_of_a_param_the_first_counts_everywhere(tmp_path):
     assert [reports["mlflow"].rejected, reports["tensorboard"].rejected] == [0, 0]
     (there,) = mlflow_runs(uri, "attached")[outer.id]
     assert there.data.params == {"lr": "0.1", "depth": "3"}
+    assert there.data.tags["mlobs.param_conflict.lr"] == "0.5"
+    board = mlobs.backends.TensorBoard(str(tmp_path / "board")).source()
+    ref = States(Store(tmp_path / "store").run(outer.id).delivery).refresh().of("tensorboard").ref
+    values = [one.values for one in board.read(ref) if isinstance(one, Params)]
+    assert values == [{"lr": 0.1, "depth": 3}]
 
 
 def test_a_disabled_runs_handle_records_nothing(tmp_path):
@@ -252,9 +259,10 @@ def test_a_disabled_runs_handle_records_nothing(tmp_path):
 
 
 def test_a_run_itself_is_not_pickled_but_says_what_is(tmp_path):
-    with mlobs.Tracker("attached", store=tmp_path / "store").start_run() as outer:
-        with pytest.raises(mlobs.UsageError, match=r"send run\.handle\(\) instead, and call attach\(\)"):
-            pickle.dumps(outer)
+    tracker = mlobs.Tracker("attached", store=tmp_path / "store")
+    words = r"send run\.handle\(\) instead, and call attach\(\)"
+    with tracker.start_run() as outer, pytest.raises(mlobs.UsageError, match=words):
+        pickle.dumps(outer)
 
 
 def test_a_handle_of_a_handle_and_of_a_child_work_too(tmp_path):

@@ -135,7 +135,7 @@ def _add_params(content: Content, key: str, event: Params) -> None:
         text = param_text(value)
         if event.conflict == "overwrite":
             content.set_aside(OVERWRITTEN, name, text, key, "MLflow keeps the first value")
-        elif event.conflict == "keep_first":
+        elif event.conflict == "keep_first" or content.params.get(name, (text,))[0] != text:
             content.set_aside(CONFLICT, name, text, key, "MLflow keeps the first value")
         else:
             content.params.setdefault(name, (text, key))

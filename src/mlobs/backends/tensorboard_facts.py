@@ -44,7 +44,7 @@ def fold(facts: Facts, events: Iterable[Event]) -> Facts:
     for event in events:
         match event:
             case Params(values=values, conflict=conflict):
-                counts = {n: v for n, v in values.items() if n not in params or conflict != "keep_first"}
+                counts = {n: v for n, v in values.items() if n not in params or conflict == "overwrite"}
                 params |= counts
                 at = event.at
             case Tags(values=values):
