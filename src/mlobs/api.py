@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mlobs.decorator import LogReturn, tracked
+from mlobs.journal.process import is_data_worker
 from mlobs.program import program
 from mlobs.resuming import Resume
 from mlobs.run import Run, current_run
@@ -82,7 +83,7 @@ def _on_current(method: Callable[Concatenate[Run, Arguments], None]) -> Callable
         run = current_run()
         if run is not None:
             method(run, *args, **kwargs)
-        else:
+        elif not is_data_worker():
             first = args[0] if args else ""
             key = first if isinstance(first, str) else ""  # once per name, not per mapping of values
             _troubles.report(f"mlobs.{method.__name__}", key, LookupError(_no_run()))
