@@ -202,9 +202,10 @@ def test_a_copy_of_a_run_that_goes_on_elsewhere_is_not_ended_by_a_sync(tmp_path)
 BOARD = "[mlobs.backends.TensorBoard('board')]"
 
 
-def test_a_copy_never_destroys_what_the_original_has_written_to_the_board(tmp_path):
+def test_a_copy_neither_cuts_nor_stops_the_board_of_an_original_that_has_begun_it(tmp_path):
     with running(tmp_path, GROWING, "online", BOARD) as training:
-        eventually(lambda: list((tmp_path / "board").rglob("*tfevents*")))
+        eventually(lambda: run_ids(tmp_path) == ["grows"])
+        eventually(lambda: report(Store(tmp_path / "store").run("grows"))["tensorboard"].delivered)
         copied(tmp_path / "store", tmp_path / "copy")
         for _ in range(3):
             sync(Store(tmp_path / "copy").runs(), only=["tensorboard"], patience_s=1)
