@@ -146,6 +146,25 @@ def _chain_print_exc(worker_code: CodeType) -> None:
     traceback.print_exc = noting_print_exc
 
 
+def unwatch_signals() -> None:
+    """Give the signals back to their earlier handlers, once no run is open in this process.
+
+    A signal that comes just before the process waits for a lock is handled when the wait is over:
+    a worker of a pool, which waits for its next job, would not end by the SIGTERM of `Pool.terminate`.
+    """
+    if program().runs or threading.current_thread() is not threading.main_thread():
+        return
+    for number in [one for one in _earlier if signal.getsignal(one) is _on_signal]:
+        *before, latest = _earlier.pop(number)
+        if before:  # `latest` may call ours, as the one before it
+            _earlier[number] = before
+        signal.signal(number, latest)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=unwatch_signals)
+
+
 def _chain_signals() -> None:
     for name in _SIGNALS:
         number = getattr(signal, name, None)

@@ -301,6 +301,29 @@ def test_pools_beside_a_thread_that_logs_disturb_nothing(tmp_path, method, has_r
     assert sorted(local_points(tmp_path, record.run_id, "loss")) == expected
 
 
+def test_a_pools_workers_end_when_they_are_told_to(tmp_path):
+    """`Pool.terminate` sends SIGTERM, which a handler of Python's may see only after the wait for a job."""
+    source = """
+def work(handle):
+    with handle.attach() as run:
+        run.log_metric("loss", 1.0)
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    return handlers == (signal.SIG_DFL, signal.SIG_DFL)
+
+if __name__ == "__main__":
+    with tracker.start_run() as run:
+        handle = run.handle()
+        for _ in range(20):
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                assert all(pool.map(work, [handle] * 9))
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+"""
+    done = run(tmp_path, START + source, timeout_s=120)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 STAND_IN = """
 import multiprocessing
 
