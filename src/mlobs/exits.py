@@ -146,12 +146,19 @@ def _chain_print_exc(worker_code: CodeType) -> None:
     traceback.print_exc = noting_print_exc
 
 
-def unwatch_signals() -> None:
-    """Give the signals back to their earlier handlers, once no run is open in this process.
+def release_worker() -> None:
+    """Let a worker of multiprocessing end by a signal as before, once no run is open in it.
 
     A signal that comes just before the process waits for a lock is handled when the wait is over:
     a worker of a pool, which waits for its next job, would not end by the SIGTERM of `Pool.terminate`.
+    Other processes stay watched: a run may yet be opened on another thread, which cannot do that.
     """
+    if _finalizing_pid == os.getpid():
+        _unchain_signals()
+
+
+def _unchain_signals() -> None:
+    """Give the signals back to their earlier handlers."""
     if program().runs or threading.current_thread() is not threading.main_thread():
         return
     for number in [one for one in _earlier if signal.getsignal(one) is _on_signal]:
@@ -159,10 +166,6 @@ def unwatch_signals() -> None:
         if before:  # `latest` may call ours, as the one before it
             _earlier[number] = before
         signal.signal(number, latest)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=unwatch_signals)
 
 
 def _chain_signals() -> None:
@@ -200,3 +203,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unchain_signals)

@@ -17,7 +17,7 @@ from mlobs.delivery.start import find_start, opener_lives
 from mlobs.delivery.state import States
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import Event, Log, RunFinished, RunStarted, Status, kind_of
-from mlobs.exits import unwatch_signals, watch
+from mlobs.exits import release_worker, watch
 from mlobs.finishing import Awaited, say, wait_for_delivery
 from mlobs.journal.store import RunFolder
 from mlobs.journal.writer import AnyWriter
@@ -150,7 +150,7 @@ class Opened:
             finally:  # with on_error="raise" an end that is not recorded raises
                 current.leave(self.face)
                 self._close()
-                unwatch_signals()
+                release_worker()
 
     def mark(self) -> int:
         """A number that grows with every recorded event."""
