@@ -203,6 +203,9 @@ with handle.attach(store="elsewhere") as run:
         outer.log_metric("here", 1.0)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(only_run(tmp_path).last_metrics) == {"here"}
+    there = mlobs.load_run(outer.id, store=tmp_path / "elsewhere")
+    assert (there.status, there.last_metrics) == ("RUNNING", {"there": 2.0})
+    assert there.reason == "the record of the process that opened it is not in this store"
 
     shutil.copytree(tmp_path / "elsewhere", tmp_path / "store", dirs_exist_ok=True)  # as rsync does
 

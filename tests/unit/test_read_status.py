@@ -1,6 +1,7 @@
 """A run's status is honest whatever ended it."""
 
 import pytest
+from msgspec.structs import replace
 from recorded import ELSEWHERE, add_writer, open_run, record_run, start_of, vanished_run, write_as
 
 from mlobs.events import Metrics, RunFinished
@@ -69,8 +70,15 @@ def test_a_run_that_was_opened_again_has_the_status_of_its_last_opener(store):
     assert run.started.timestamp() == 1000.0
 
 
-def test_while_the_openers_journal_is_not_here_any_living_writer_means_running(store):
+@pytest.mark.parametrize(
+    "writer", [this_process(), replace(this_process(), started=1)], ids=["lives", "gone"]
+)
+def test_while_the_openers_journal_is_not_here_nobody_can_say_that_the_run_has_ended(store, writer):
     folder = store.new_run(new_run_id(1000.0))
-    write_as(folder, this_process(), Metrics(1001.0, 0, {"loss": 1.0}))
+    write_as(folder, writer, Metrics(1001.0, 0, {"loss": 1.0}))
     run = load_run("latest", store=store)
     assert (run.status, run.experiment, run.start) == ("RUNNING", "", None)
+    assert (run.reason, run.is_stale) == (
+        "the record of the process that opened it is not in this store",
+        False,
+    )

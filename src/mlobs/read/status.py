@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from mlobs.events import Process, RunFinished
 from mlobs.read.scan import Scan
 
+_NO_OPENER = "the record of the process that opened it is not in this store"
 STALE_AFTER_S = 600.0  # a sender gives a sign every 60 s; a shared file system may show it minutes late
 
 
@@ -42,8 +43,8 @@ def judge(
     recorded (a sender that saw it die); without any, the opener's process: living is RUNNING, gone
     is CRASHED. On another host, where nobody here can know, it is RUNNING, with the time of the last
     sign of life (an event, or what `seen_by_sender` says), and stale once that is `STALE_AFTER_S` ago.
-    Of a run that was opened again the last opener counts, and ends since then; if no opener's file is
-    here, every writer's process does.
+    Of a run that was opened again the last opener counts, and ends since then. If no opener's file is
+    here, nobody can know either, and the run is RUNNING: its other writers may leave it at any time.
     """
     openers = [one for one in scans if one.is_opener]
     latest = max(openers, key=_attempt, default=None)
@@ -51,6 +52,8 @@ def judge(
     if end is not None:
         return Verdict(end.status, end.reason, end.at, end)
     seen = max(one.latest for one in scans)
+    if latest is None and all(one.process for one in scans):
+        return Verdict("RUNNING", _NO_OPENER, seen=seen)
     verdict = _from_processes([latest] if latest else scans, seen, is_alive)
     return verdict or _elsewhere(max(seen, seen_by_sender()), now())
 
