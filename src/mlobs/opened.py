@@ -205,7 +205,10 @@ class Opened:
             self._say(awaited, WAITS)
 
     def _say(self, awaited: Sequence[Awaited], outlook: str) -> None:
-        say(f"run {self.facts.name} ({self.facts.run_id}) {self.status}", awaited, outlook)
+        title = f"run {self.facts.name} ({self.facts.run_id}) {self.status}"
+        if awaited[0].folder is not self.folder:  # the run itself is another program's to report
+            title = f"below run {self.facts.name} ({self.facts.run_id})"
+        say(title, awaited, outlook)
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has of the run, by its name."""

@@ -69,7 +69,7 @@ def test_workers_record_into_the_run_that_they_are_handed(tmp_path, method):
         source = WORKERS.replace("assert mlobs.current_run() is None", "") + IN_PROCESSES
     else:
         source = WORKERS + IN_PROCESSES
-    done = run(tmp_path, source, method)
+    done = run(tmp_path, source, method, timeout_s=180, MLOBS_FINISH_TIMEOUT_S="150")
 
     assert (done.returncode, done.stderr) == (0, "")
     found = {one.name: one for one in records(tmp_path)}
