@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-BENCHMARKS = ("hot_path", "start_up", "training_loop", "throughput", "sweep", "read_back")
+BENCHMARKS = ("hot_path", "start_up", "training_loop", "throughput", "sweep", "read_back", "outage")
 
 
 def main() -> None:
