@@ -46,6 +46,9 @@ _HARMLESS_VALUES = frozenset({"", "default", "environment", "managed-identity", 
 _OPAQUE_CHARACTERS = 12  # special tokens of vocabularies are shorter, or stand in brackets
 _OPAQUE = "x0" * _OPAQUE_CHARACTERS
 _BRACKETED = re.compile(r"^[<\[{(|].*[>\]})|]$")
+_PLACES = _words_in(
+    "credential credentials cookie secret secrets"
+)  # of variables: `/run/x.json` is where they lie
 _ENVIRONMENT_CHARACTERS = 8  # a shorter value would be found in texts that have nothing to do with it
 
 _VALUE = r"[^\s;&,'\"<>)\]}]+"
@@ -54,7 +57,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"(?i)\b(accountkey|sharedaccesskey|sharedaccesssignature|instrumentationkey|password|passwd|pwd|"
-            r"client[_-]?secret|api[_-]?key|access[_-]?key|access[_-]?token|auth[_-]?token|sig)(\s*[=:]\s*)"
+            r"client[_-]?secret|api[_-]?key|access[_-]?key|access[_-]?token|auth[_-]?token|sig)(['\"]?\s*[=:]\s*['\"]?)"
             + _VALUE
         ),
         rf"\1\2{REDACTED}",
@@ -85,8 +88,11 @@ class Redaction:
 
     def value(self, name: str, value: Any) -> Any:
         """The value as it may be recorded: itself, `REDACTED`, or a text without the secrets in it."""
+        if isinstance(value, Mapping):
+            return {key: self.value(f"{name}.{key}", one) for key, one in value.items()}
         if isinstance(value, list | tuple):
-            return [self.value(name, one) for one in value]
+            public = [self.value(name, one) for one in value]
+            return public if isinstance(value, list) else tuple(public)
         is_text = isinstance(value, str)
         if not is_text and (value is None or isinstance(value, bool)):
             return value
@@ -167,7 +173,7 @@ def _secrets_in(environment: Mapping[str, str]) -> list[str]:
         for name, value in environment.items()
         if len(value) >= _ENVIRONMENT_CHARACTERS
         and name not in ("PWD", "OLDPWD")
-        and not value.startswith(("/", "~"))
+        and not (value.startswith(("/", "~")) and _PLACES & set(_words(name)[-1:]))
         and says_secret(name, value)
     }
     return sorted(found, key=len, reverse=True)

@@ -72,6 +72,20 @@ def test_lists_are_looked_through():
     ]
 
 
+def test_mappings_within_lists_are_looked_through():
+    hosts = [{"url": "http://host", "password": "x"}, {"args": ["ghp_16C7e42F292c6912E7710c838347Ae178B4a"]}]
+
+    assert Redaction().value("hosts", hosts) == [
+        {"url": "http://host", "password": REDACTED},
+        {"args": [REDACTED]},
+    ]
+
+
+def test_what_holds_no_secret_stays_what_it_is():
+    """A backend's field that is a tuple would otherwise be missing where the run is delivered later."""
+    assert Redaction().value("hosts", ("a", "b")) == ("a", "b")
+
+
 def test_what_is_allowed_is_recorded():
     assert Redaction(["password", "db.secret"]).value("model.password", "x") == "x"
     assert Redaction(["db.secret"]).value("db.secret", "x") == "x"
@@ -96,6 +110,8 @@ def test_what_is_allowed_is_recorded():
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-def", "eyJzdWIiOiIxMjM0In0"),
         ("login failed: password=hunter2, host=x", "hunter2"),
         ('{"api_key": "abc"} api_key: abc123', "abc123"),
+        ('{"api_key": "abc123"}', "abc123"),
+        ("connect(**{'user': 'zoe', 'password': 'hunter2'}) failed", "hunter2"),
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_masked(text, secret):
@@ -130,6 +146,18 @@ def test_the_values_of_secret_variables_are_known():
         redaction.text("got zebra-99-zebra from /home/zoe, short, zebra")
         == f"got {REDACTED} from /home/zoe, short, zebra"
     )
+
+
+def test_a_secret_may_begin_like_a_path():
+    redaction = Redaction(
+        environment={
+            "AWS_SECRET_ACCESS_KEY": "/x8Zr41LmTt90pXs2/q8Zr41",
+            "GOOGLE_APPLICATION_CREDENTIALS": "/run/keys/google.json",
+        }
+    )
+
+    told = redaction.text("/x8Zr41LmTt90pXs2/q8Zr41 is refused, see /run/keys/google.json")
+    assert told == f"{REDACTED} is refused, see /run/keys/google.json"
 
 
 def test_a_command_line_is_told_without_its_secrets():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from mlobs.secrets import Redaction
@@ -18,6 +19,10 @@ class Masking:
         """Write the text without its secrets; loggers and `traceback` write a whole message at once."""
         self._stream.write(self._redaction.text(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write them without their secrets."""
+        self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
