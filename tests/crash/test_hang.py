@@ -1,5 +1,7 @@
 """A vendor's call that never returns delays neither the program, nor the other backends, nor `mlobs sync`."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,6 +59,19 @@ class Hanging:
         return Receipt(ref="hanging")
     def close(self):
         pass
+'''
+SLOW_TO_STOP = '''
+
+@dataclass
+class SlowToStop(Healthy):
+    """Is at work from 2 s to 5.5 s behind the beginning of the first call that hangs."""
+    def deliver(self, batch):
+        hangs = Path("hangs")
+        began = hangs.stat().st_mtime if hangs.stat().st_size else time.time()
+        if time.time() - began > 2.0 and not os.path.exists("was slow"):
+            Path("was slow").touch()
+            time.sleep(max(0.0, began + 5.5 - time.time()))
+        return super().deliver(batch)
 '''
 TRAIN = """
 import os, pathlib, sys, time
@@ -177,6 +192,31 @@ def test_a_call_that_holds_the_interpreters_lock_ends_its_sender_not_the_program
     eventually(lambda: delivered(folder, only_run(folder).run_id, "hanging", "healthy"))
     got = lines(folder / "hangs.got")
     assert len(got) == len(set(got)) == float((folder / "output").read_text().split()[-3]) + 2
+
+
+def test_who_waits_for_ever_has_a_sender_too(folder):
+    (folder / "hangs").unlink()
+    source = TRAIN.replace('"1"', '"inf"')
+    run(folder, source, "event", 0)
+
+    assert settled(folder, "healthy").is_settled
+
+
+def test_a_sender_that_is_told_to_leave_while_it_makes_way_has_no_successor(folder):
+    """`mlobs sync` says it once, and waits for it."""
+    write(folder, BACKENDS + SLOW_TO_STOP, "vendors.py")
+    source = TRAIN.replace('"1"', '"3"').replace("vendors.Healthy", "vendors.SlowToStop")
+    with running(folder, source, "event", 60) as program:
+        eventually(lambda: "hangs:" in _said_by_sender(folder))
+        sender = int(lines(folder / "hangs")[0].split()[0])
+        os.kill(sender, signal.SIGTERM)
+        eventually(lambda: _has_ended(sender), timeout_s=10)
+        (folder / "enough").touch()
+        assert program.wait(timeout=60) == 0
+
+
+def _said_by_sender(folder):
+    return "".join(path.read_text() for path in (folder / "store/senders").glob("*.log"))
 
 
 def _has_ended(pid):

@@ -138,6 +138,9 @@ class _Sender:
         for key, reason in hung.items():
             held[key] = hold(None if self._host.has_returned(key) else self._held.get(key), reason, now)
         self._host.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a word that comes from now on is not lost on `exec`
+        if self._is_told_to_leave:
+            os._exit(0)
         _log.error("a successor goes on without what hangs")
         try:
             succeed(Legacy(self._hello, tuple(orders), self._line.hand_over(), held, self._leave_at))
