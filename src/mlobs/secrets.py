@@ -46,9 +46,7 @@ _HARMLESS_VALUES = frozenset({"", "default", "environment", "managed-identity", 
 _OPAQUE_CHARACTERS = 12  # special tokens of vocabularies are shorter, or stand in brackets
 _OPAQUE = "x0" * _OPAQUE_CHARACTERS
 _BRACKETED = re.compile(r"^[<\[{(|].*[>\]})|]$")
-_PLACES = _words_in(
-    "credential credentials cookie secret secrets"
-)  # of variables: `/run/x.json` is where they lie
+_PLACES = _words_in("credential credentials cookie secret secrets")  # a path in one says where it lies
 _ENVIRONMENT_CHARACTERS = 8  # a shorter value would be found in texts that have nothing to do with it
 
 _VALUE = r"[^\s;&,'\"<>)\]}]+"

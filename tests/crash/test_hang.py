@@ -199,6 +199,7 @@ def test_who_waits_for_ever_has_a_sender_too(folder):
     source = TRAIN.replace('"1"', '"inf"')
     run(folder, source, "event", 0)
 
+    assert "Traceback" not in _said_by_sender(folder)
     assert settled(folder, "healthy").is_settled
 
 
