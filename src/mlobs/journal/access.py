@@ -37,8 +37,9 @@ def make_folder(path: Path, *, is_new: bool = False) -> None:
             raise
         return
     around = path.parent.stat().st_mode & 0o777
-    if around != _PRIVATE:
-        path.chmod(around | (path.stat().st_mode & 0o7000))  # the bit that hands the group down stays
+    made = path.stat().st_mode & 0o7777
+    if around != made & 0o777:  # some file systems have the same permissions for all, and refuse others
+        path.chmod(around | (made & 0o7000))  # the bit that hands the group down stays
 
 
 def open_file(path: Path | str, flags: int) -> int:
@@ -54,7 +55,7 @@ def open_file(path: Path | str, flags: int) -> int:
         if flags & os.O_EXCL:
             raise
         return os.open(path, flags & ~os.O_CREAT)
-    around = Path(path).parent.stat().st_mode & _OPENLY
-    if around != _PRIVATE_FILE and hasattr(os, "fchmod"):
-        os.fchmod(fd, around | _PRIVATE_FILE)
+    wanted = (Path(path).parent.stat().st_mode & _OPENLY) | _PRIVATE_FILE
+    if hasattr(os, "fchmod") and wanted != os.fstat(fd).st_mode & _OPENLY:
+        os.fchmod(fd, wanted)
     return fd
