@@ -4,15 +4,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SOAK_S ?= 600
+SEED ?= 1
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test soak check format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Real trainings under random faults for SOAK_S seconds, planned by SEED; exits with 1 if anything was lost.
+soak: $(READY)
+	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_S) --seed $(SEED)
 
 check: $(READY)
 	$(BIN)/ruff check .
