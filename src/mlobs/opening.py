@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from time import time
 from typing import Literal, NamedTuple
 
@@ -172,7 +173,7 @@ def _begun(store: Store, facts: RunStarted, rewind: Rewind | None = None) -> tup
     folder = store.new_run(facts.run_id)
     try:
         return folder, _opened(folder, facts, rewind)
-    except StoreError:
+    except Exception:
         shutil.rmtree(folder.path, ignore_errors=True)  # a run without a start would only be in the way
         raise
 
@@ -180,11 +181,16 @@ def _begun(store: Store, facts: RunStarted, rewind: Rewind | None = None) -> tup
 def _begun_again(folder: RunFolder, given: RunStarted, past: Past) -> Begun:
     """Open the next attempt at a run. What the run is called stays as it was."""
     facts = _next(given, past)
-    facts = msgspec.structs.replace(facts, attempt=_reserve(folder, facts.attempt))
+    reserved = _reserve(folder, facts.attempt)
+    facts = msgspec.structs.replace(facts, attempt=reserved)
     asked, kept = (given.experiment, given.name), (facts.experiment, facts.name)
     if asked != kept:
         log.info("run %s keeps its experiment and name, %s/%s", facts.run_id, *kept)
-    writer = _opened(folder, facts, past.rewind)
+    try:
+        writer = _opened(folder, facts, past.rewind)
+    except Exception:
+        _reserved(folder, reserved).unlink(missing_ok=True)  # the next try need not wait
+        raise
     back = "" if past.rewind is None else f", from step {past.rewind.from_step} on"
     log.info("run %s goes on: attempt %d%s", facts.run_id, facts.attempt, back)
     return Begun(facts, folder, writer, past)
@@ -194,12 +200,12 @@ def _next(given: RunStarted, past: Past) -> RunStarted:
     """The facts of the next attempt: those of the run, and those of this process.
 
     It begins after all that was recorded, also where this host's clock is behind: readers and
-    senders tell the attempts apart by that.
+    senders tell the attempts apart by that. What its other ranks have recorded comes behind it.
     """
     run = past.start or given
     return msgspec.structs.replace(
         given,
-        at=max(given.at, math.nextafter(past.latest, math.inf)),
+        at=max(min(given.at, math.nextafter(past.until, 0.0)), math.nextafter(past.latest, math.inf)),
         experiment=run.experiment,
         name=run.name,
         parent_run_id=run.parent_run_id,
@@ -215,7 +221,7 @@ def _opened(folder: RunFolder, facts: RunStarted, rewind: Rewind | None) -> Writ
         writer.append(facts)
         if rewind is not None:
             writer.append(msgspec.structs.replace(rewind, at=facts.at))
-    except StoreError:
+    except Exception:
         writer.close()
         writer.path.unlink(missing_ok=True)
         raise
@@ -230,7 +236,7 @@ def _reserve(folder: RunFolder, attempt: int) -> int:
         StoreError: the store cannot be written.
     """
     while True:
-        path = folder.path / f"attempt-{attempt}"
+        path = _reserved(folder, attempt)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError as error:
@@ -241,6 +247,10 @@ def _reserve(folder: RunFolder, attempt: int) -> int:
             raise StoreError.of(error, folder.path, "the run cannot be gone on with") from error
         else:
             return attempt
+
+
+def _reserved(folder: RunFolder, attempt: int) -> Path:
+    return folder.path / f"attempt-{attempt}"
 
 
 def _command_line() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlobs.errors import UsageError
 from mlobs.events import Process, Rewind
@@ -14,7 +15,7 @@ from mlobs.read.points import Points, that_count
 from mlobs.read.record import Alive, liveness, scan_writers
 from mlobs.read.scan import Scan
 from mlobs.read.status import judge
-from mlobs.resuming import Past, SavedState, Wish
+from mlobs.resuming import Past, SavedState, Wish, past_of_state
 
 
 def look_back(folder: RunFolder, wish: Wish) -> Past:
@@ -26,9 +27,11 @@ def look_back(folder: RunFolder, wish: Wish) -> Past:
     is_alive = liveness()
     scans = scan_writers(folder, is_alive, {})
     openers = [one for one in scans if one.start is not None]
+    if openers:
+        _refuse_if_open(folder, scans, openers[-1].process, is_alive)
+    scans, until = _without_next(scans, is_alive)
     if not openers:
-        return Past()
-    _refuse_if_open(folder, scans, openers[-1].process, is_alive)
+        return replace(Past() if wish.state is None else past_of_state(wish.state), until=until)
     points = that_count([one.points for one in scans])
     rewind = _rewind(points, scans, wish)
     if rewind is not None:
@@ -40,11 +43,28 @@ def look_back(folder: RunFolder, wish: Wish) -> Past:
         attempt=max(one.start.attempt for one in openers if one.start),
         opener=openers[-1].writer,
         latest=max(one.latest for one in scans),
+        until=until,
         params=fold(scans).params,
         steps=points.next_steps(),
         last_step=points.steps[-1] if len(points) else 0,
         rewind=rewind,
     )
+
+
+def _without_next(scans: list[Scan], is_alive: Alive) -> tuple[list[Scan], float]:
+    """Leave out the ranks that have joined the next attempt already, and tell when the first of them did.
+
+    What they record must not count as taken back. On another host nobody can tell them from ranks of
+    an earlier attempt.
+    """
+    others = [one for one in scans if one.is_opener or not _is_other_rank(one, is_alive)]
+    latest = max((one.latest for one in others), default=-math.inf)
+    ahead = [one for one in scans if one not in others and one.opened_at > latest]
+    return [one for one in scans if one not in ahead], min((one.opened_at for one in ahead), default=math.inf)
+
+
+def _is_other_rank(one: Scan, is_alive: Alive) -> bool:
+    return one.header is not None and one.header.rank > 0 and is_alive(one.header.process) is True
 
 
 def _refuse_if_open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -53,13 +54,15 @@ class Past:
     """What the earlier attempts at a run left to the next one.
 
     `steps` is the next step of each metric whose calls are counted, `latest` when the last event was
-    recorded, `rewind` what the next attempt takes back, if it takes anything back.
+    recorded, `rewind` what the next attempt takes back, if it takes anything back. Ranks of the next
+    attempt record from the moment `until` on.
     """
 
     start: RunStarted | None = None
     attempt: int = 0
     opener: str | None = None
     latest: float = 0.0
+    until: float = math.inf
     params: Mapping[str, Any] = field(default_factory=dict)
     steps: Mapping[str, int] = field(default_factory=dict)
     last_step: int = 0
@@ -82,12 +85,12 @@ def wish_of(
     if resume == "auto":
         if run_id is not None:
             raise UsageError("resume='auto' finds the run's id itself; with run_id= type resume='allow'")
-        return Wish("allow", _id_of_job(experiment, name), optional_step(from_step))
+        return Wish("allow", _id_of_job(experiment, name), _step(from_step))
     if run_id is None and resume != "never":
         raise UsageError(f"resume={resume!r} needs the run to go on with - type run_id=... or state=...")
     if from_step is not None and resume == "never":
         raise UsageError("from_step= goes back in a run that exists - type resume='must' and its run_id=")
-    return Wish(resume, _checked(run_id), optional_step(from_step))  # type: ignore[arg-type]
+    return Wish(resume, _checked(run_id), _step(from_step))  # type: ignore[arg-type]
 
 
 def past_of_state(state: SavedState) -> Past:
@@ -99,12 +102,26 @@ def past_of_state(state: SavedState) -> Past:
 
 
 def _saved(state: object) -> SavedState | None:
+    if state is None:
+        return None
     try:
-        return None if state is None else msgspec.convert(state, SavedState)
+        saved = msgspec.convert(state, SavedState)
     except msgspec.ValidationError as error:
-        raise UsageError(
-            f"state is {repr_of(state)}; expected what run.state_dict() returned ({error})"
-        ) from error
+        raise _no_state(state, str(error)) from error
+    if not math.isfinite(saved.at):
+        raise _no_state(state, f"at is {saved.at}")
+    for step in (saved.step, *saved.steps.values()):
+        if not _fits(step):
+            raise _no_state(state, f"step {step} does not fit 64 bits")
+    return saved
+
+
+def _no_state(state: object, problem: str) -> UsageError:
+    return UsageError(f"state is {repr_of(state)}; expected what run.state_dict() returned ({problem})")
+
+
+def _fits(step: int) -> bool:
+    return -(1 << 63) <= step < 1 << 63  # the store and every vendor keep steps in 64 bits
 
 
 def _of_state(resume: str, run_id: str | None, saved: SavedState) -> Wish:
@@ -120,6 +137,13 @@ def _checked(run_id: object) -> str | None:
         f"run_id is {repr_of(run_id)}; expected up to 128 letters, digits and any of _ . -,"
         " the first a letter or digit"
     )
+
+
+def _step(from_step: object) -> int | None:
+    step = optional_step(from_step)
+    if step is not None and not _fits(step):
+        raise UsageError(f"from_step is {step}; expected an integer of 64 bits")
+    return step
 
 
 def _id_of_job(experiment: str, name: str | None) -> str | None:

@@ -262,6 +262,67 @@ with mlobs.start_run("long", run_id="long-1", resume="allow") as run:
         assert sorted(local_points(tmp_path, "long-1", f"rank {rank}")) == [(1, 1.0), (2, 2.0)]
 
 
+def test_what_ranks_record_before_rank_0_goes_back_still_counts(tmp_path):
+    source = """
+again = os.path.exists("again")
+if rank == 0 and again:
+    wait_for("begun")
+with mlobs.start_run("long", run_id="long-1", resume="allow", from_step=10 if again else None) as run:
+    for step in range(10 if again else 0, 20):
+        run.log_metric(f"rank {rank}", step + again / 2, step=step)
+        run.log_metric("counted", again / 2)
+    if rank:
+        open("begun", "w").close()
+        wait_for("opened")
+    open("opened", "w").close()
+"""
+    with launched(tmp_path, source, ranks=2, size=2, MLOBS_RANKS="all") as started:
+        ends(started)
+    for name in ("begun", "opened"):
+        (tmp_path / name).unlink()
+    (tmp_path / "again").touch()
+    with launched(
+        tmp_path, source, ranks=2, size=2, MLOBS_RANKS="all", MLOBS_BACKENDS="tensorboard"
+    ) as again:
+        ends(again)
+
+    expected = [(step, step + (step >= 10) / 2) for step in range(20)]
+    for rank in range(2):
+        assert local_points(tmp_path, "long-1", f"rank {rank}") == expected
+    eventually(lambda: delivered(tmp_path, "long-1", "tensorboard"))
+    for rank in range(2):
+        assert board_points(tmp_path, "long-1", f"rank {rank}", "runs") == expected
+
+
+def test_a_state_goes_on_in_a_new_store_whichever_rank_comes_first(tmp_path):
+    source = """
+import json
+state = json.load(open("state")) if os.path.exists("state") else None
+if rank == 0 and state:
+    wait_for("begun")
+with mlobs.Tracker("e").start_run("long", state=state, resume="never" if state is None else "allow") as run:
+    run.log_metric(f"rank {rank}", 1.0)
+    if rank == 0 and state is None:
+        json.dump(run.state_dict(), open("state", "w"))
+    if rank and state:
+        open("begun", "w").close()
+        wait_for("opened")
+    open("opened", "w").close()
+"""
+    env = {"MLOBS_RANKS": "all", "MLOBS_RUN_ID": "lost"}
+    with launched(tmp_path, source, ranks=[0], size=2, **env) as started:
+        ends(started)
+    (tmp_path / "store").rename(tmp_path / "lost")
+    (tmp_path / "opened").unlink()
+    with launched(tmp_path, source, ranks=2, size=2, **env) as started:
+        ends(started)
+
+    record = only_run(tmp_path)
+    assert (record.status, record.start.attempt) == ("FINISHED", 2)
+    assert local_points(tmp_path, record.run_id, "rank 0") == [(1, 1.0)]
+    assert len(local_points(tmp_path, record.run_id, "rank 1")) == 1
+
+
 def test_a_run_that_must_be_new_is_refused_by_all_ranks_but_not_for_the_others_files(tmp_path):
     source = """
 try:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import pickle
 
 import pytest
@@ -13,6 +14,8 @@ from mlobs.events import Histogram, Metrics, Params, Rewind, RunFinished, RunSta
 from mlobs.journal.store import Store
 from mlobs.past import look_back
 from mlobs.resuming import SavedState, Wish
+
+SAVED = {"run_id": "a", "experiment": "churn", "name": "a", "attempt": 1, "at": 1.0, "step": 1, "steps": {}}
 
 
 @pytest.fixture
@@ -42,7 +45,12 @@ def points(store, run, key="loss"):
         ({"run_id": ".a"}, "expected up to 128 letters"),
         ({"run_id": ""}, "expected up to 128 letters"),
         ({"run_id": "a", "from_step": "x", "resume": "must"}, "step"),
+        ({"run_id": "a", "from_step": -(2**63) - 1, "resume": "must"}, "64 bits"),
+        ({"run_id": "a", "from_step": 2**63, "resume": "must"}, "64 bits"),
         ({"state": {"run_id": "a"}}, "state_dict"),
+        ({"state": {**SAVED, "step": 2**63}}, "64 bits"),
+        ({"state": {**SAVED, "steps": {"loss": -(2**70)}}}, "64 bits"),
+        ({"state": {**SAVED, "at": math.nan}}, "state_dict"),
         ({"state": "a"}, "state_dict"),
         ({"resume": "must", "run_id": "nowhere"}, "no run nowhere in the store .* `mlobs runs`"),
     ],
