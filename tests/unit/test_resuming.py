@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import pickle
+import time
 
 import pytest
 from recorded import ELSEWHERE, add_writer, open_run, record_run, start_of, vanished_run, write_as
@@ -278,3 +279,16 @@ def test_params_of_any_attempt_are_known(store):
 
 def test_a_saved_state_has_the_fields_that_the_docs_name():
     assert SavedState.__struct_fields__ == ("run_id", "experiment", "name", "attempt", "at", "step", "steps")
+
+
+def test_an_attempt_counts_also_if_the_clock_of_an_earlier_host_was_ahead(tracker, store):
+    with tracker.start_run(run_id="a") as run:
+        run.log_metric("loss", 0.0, step=0)
+    ahead = time.time() + 3600
+    add_writer(store.run("a"), Metrics(ahead, 1, {"loss": 1.0}))
+    with tracker.start_run(run_id="a", resume="must", from_step=1) as run:
+        run.log_metric("loss", 1.5, step=1)
+    with tracker.start_run(run_id="a", resume="must") as run:
+        run.log_metric("loss", 2.0, step=2)
+
+    assert points(store, "a") == [(0, 0.0), (1, 1.5), (2, 2.0)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress
+from itertools import accumulate, chain, compress, islice
 
 from mlobs.events import Metrics, Rewind
 
@@ -29,11 +29,13 @@ class Summary:
 class Points:
     """Rows of (name, step, value, at) in recorded order; `names` maps a metric's name to its code.
 
-    Several `Points` may share one `names`, so that their rows can be put together.
+    Several `Points` may share one `names`, so that their rows can be put together. None of them comes
+    before the moment `since`, though the writer's clock may have been behind.
     """
 
     def __init__(self, names: dict[str, int]) -> None:
         self.names = names
+        self.since = -math.inf
         self.codes = array("i")
         self.steps = array("q")
         self.values = array("d")
@@ -137,8 +139,12 @@ def _merged(of_writers: Sequence[Points]) -> Points:
         merged.steps += points.steps
         merged.values += points.values
         merged.ats += points.ats
-    times = array("d", chain.from_iterable(accumulate(points.ats, max) for points in of_writers))
+    times = array("d", chain.from_iterable(_times(points) for points in of_writers))
     return merged._take(rows=sorted(range(len(times)), key=times.__getitem__))  # noqa: SLF001 - the module's own
+
+
+def _times(points: Points) -> Iterator[float]:
+    return islice(accumulate(points.ats, max, initial=points.since), 1, None)
 
 
 def _not_rewound(points: Points) -> list[bool]:

@@ -80,6 +80,7 @@ class Scan:
                 self.points.rewind(event)
             case RunStarted():
                 self.start = event
+                self.points.since = event.at
             case RunFinished():
                 self.ends.append(event)
         self.events.append((self.latest, event))
