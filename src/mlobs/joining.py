@@ -34,7 +34,7 @@ def begin_ranked(
         UsageError, StoreError: see `begin`.
     """
     rank = rank_of(env)
-    if plan.store is None or rank.world_size == 1 or plan.settings.ranks == "each":
+    if plan.store is None or rank.is_alone or plan.settings.ranks == "each":
         return plan, begin(plan, experiment, name, wish=wish)
     if plan.settings.ranks == "zero":
         if not rank.is_zero:

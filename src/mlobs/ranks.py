@@ -27,6 +27,11 @@ class Rank(NamedTuple):
         """The process that records where only one does."""
         return self.rank == 0
 
+    @property
+    def is_alone(self) -> bool:
+        """No other process belongs to the launch. Where nobody tells how many do, there may be others."""
+        return self.world_size == 1 and self.launcher not in _TELL_NO_SIZE
+
 
 class _Launcher(NamedTuple):
     """The variables of one launcher; of `sizes` the first that is there counts."""
@@ -47,8 +52,9 @@ _LAUNCHERS = (
     _Launcher("MVAPICH", "MV2_COMM_WORLD_RANK", ("MV2_COMM_WORLD_SIZE",), "MV2_COMM_WORLD_LOCAL_RANK"),
     _Launcher("MPI", "PMI_RANK", ("PMI_SIZE",), "MPI_LOCALRANKID"),  # MPICH, Intel MPI
     _Launcher("SLURM", "SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID"),
-    _Launcher("PMIx", "PMIX_RANK", ()),  # tells no size
+    _Launcher("PMIx", "PMIX_RANK", ()),
 )
+_TELL_NO_SIZE = [one.name for one in _LAUNCHERS if not one.sizes]
 
 
 def rank_of(env: Mapping[str, str]) -> Rank:

@@ -235,6 +235,20 @@ def test_ranks_with_nothing_in_common_leave_the_record_to_rank_0(tmp_path):
     assert "set MLOBS_RUN_ID to the same name for all ranks" in line
 
 
+def test_ranks_of_a_launcher_that_tells_no_size_record_into_one_run(tmp_path):
+    source = """
+with mlobs.start_run("ranked") as run:
+    run.log_metric(f"rank {os.environ['PMIX_RANK']}", 1.0)
+"""
+    program = write(tmp_path, "import os\nimport mlobs\n" + source)
+    for rank in ("0", "1"):
+        launch = {"PMIX_RANK": rank, "PMIX_NAMESPACE": "prterun-node1-4711@1"}
+        env = environment(MLOBS_STORE="store", MLOBS_RANKS="all", **launch)
+        subprocess.run([sys.executable, str(program)], cwd=tmp_path, env=env, check=True)
+
+    assert set(only_run(tmp_path).last_metrics) == {"rank 0", "rank 1"}
+
+
 def test_each_rank_may_have_runs_of_its_own(tmp_path):
     source = "with mlobs.start_run(f'member {rank}') as run: run.log_metric('loss', rank)"
     with launched(tmp_path, source, ranks=3, size=3, MLOBS_RANKS="each") as started:
