@@ -350,3 +350,15 @@ def wait_until(holds, timeout_s=30.0):
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def test_thousands_of_runs_are_kept_on_the_disk_a_few_at_a_time(store):
+    """All of them at once kept the sender from its orders for longer than its watchdog waits."""
+    host = Host("keeping")
+    for _ in range(3):
+        host.open(record_run(store), {})
+
+    looks = [host.keep_on_disk(for_s=0.0) for _ in range(4)]
+    host.close()
+
+    assert looks == [False, False, True, False]

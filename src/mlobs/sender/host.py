@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from mlobs.sender.vitals import vitals
 JOIN_S = 5.0  # a lane that is asked to stop has this long to finish its batch
 KEPT_RUNS = 64  # complete runs are kept open for late events of other writers; each holds a descriptor
 LEAVE_LOOK_S = 0.01
+KEEP_S = 2.0  # thousands of runs take a disk many seconds: orders and the watchdog wait no longer
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Host:
         self._lanes: dict[str, LaneThread] = {}
         self._runs: dict[Path, _Run] = {}
         self._disk = Disk()
+        self._unkept: deque[Path] = deque()  # whose turn it is to be forced onto the disk
         self._is_lingering = self._ends_abandoned = False
         self._complained: set[tuple[Path, str]] = set()
 
@@ -102,10 +105,20 @@ class Host:
         for lane in self._lanes.values():
             lane.flush()
 
-    def keep_on_disk(self) -> None:
-        """Force what the runs' writers have recorded so far onto the disk itself (fsync)."""
-        for run in self._runs.values():
-            self._disk.keep(run.folder)
+    def keep_on_disk(self, for_s: float = KEEP_S) -> bool:
+        """Force what the runs' writers have recorded so far onto the disk itself (fsync); True when done.
+
+        After `for_s` it stops behind a run, and the next call goes on there.
+        """
+        deadline = time.monotonic() + for_s
+        self._unkept = self._unkept or deque(self._runs)
+        while self._unkept:
+            run = self._runs.get(self._unkept.popleft())
+            if run is not None:
+                self._disk.keep(run.folder)
+            if time.monotonic() >= deadline:
+                break
+        return not self._unkept
 
     def end_abandoned(self) -> None:
         """Record the end of the runs whose process is gone and did not, also of those taken later."""

@@ -110,14 +110,19 @@ class _Sender:
         """Write the ends that the trainer could not, and send what is left, as long as it allowed."""
         if self._leave_at is None:
             self._leave_at = time.monotonic() + self._hello.linger_s
-        for act in (self._host.end_abandoned, self._host.keep_on_disk, self._host.announce_lingering):
-            self._attempt(act)
+        self._attempt(self._host.end_abandoned)
+        self._attempt(self._host.announce_lingering)
         self._host.finish()
-        while not self._is_told_to_leave and time.monotonic() < self._leave_at:
+        while not self._attempt(self._host.keep_on_disk) and self._may_linger():
+            self._mind_hung_calls()
+        while self._may_linger():
             if self._host.is_drained() and not self._attempt(self._adopt):
                 return
             self._mind_hung_calls()
             time.sleep(DRAIN_LOOK_S)
+
+    def _may_linger(self) -> bool:
+        return not self._is_told_to_leave and time.monotonic() < (self._leave_at or 0.0)
 
     def _mind_hung_calls(self) -> None:
         """Leave a call that does not return to a successor, which holds its lane back.
