@@ -8,13 +8,17 @@ SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
 
-.PHONY: demo test soak check format bench clean
+.PHONY: demo test test-slow soak check format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+# What takes longer: every death in every backend, faulty servers, calls that hang.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # Real trainings under random faults for SOAK_S seconds, planned by SEED; exits with 1 if anything was lost.
 soak: $(READY)

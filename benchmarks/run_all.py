@@ -12,7 +12,16 @@ import sys
 import time
 from pathlib import Path
 
-BENCHMARKS = ("hot_path", "start_up", "training_loop", "throughput", "sweep", "read_back", "outage")
+BENCHMARKS = (
+    "hot_path",
+    "start_up",
+    "training_loop",
+    "throughput",
+    "sweep",
+    "read_back",
+    "outage",
+    "many_runs",
+)
 
 
 def main() -> None:
