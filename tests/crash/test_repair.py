@@ -181,3 +181,14 @@ def test_the_sender_says_what_it_costs(tmp_path):
     assert said.niceness == 19
     shown = mlobs_command(tmp_path, "show", "latest").stdout
     assert "niceness 19" in shown
+
+
+def test_of_a_run_that_may_be_running_repair_says_what_to_type(tmp_path):
+    """Without a name `--force` ends nothing: it would end the runs of every other host."""
+    far = FarAway(tmp_path, ago_s=60)
+
+    done = mlobs_command(tmp_path, "repair", "--force")
+
+    assert "may be running: on another host" in done.stdout
+    assert "name it, with --force" in done.stdout
+    assert far.record.status == "RUNNING"

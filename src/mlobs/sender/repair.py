@@ -49,7 +49,7 @@ def repair(folder: RunFolder, *, is_named: bool = False, is_forced: bool = False
 def _of_another_host(record: RunRecord, *, is_named: bool, is_forced: bool) -> Repaired:
     seen_by_sender = States(record.folder.delivery).refresh().seen_at
     if not record.is_stale and not (is_named and is_forced):
-        words = f"may be running {record.reason} - type --force to end it all the same"
+        words = f"may be running: {record.reason} - name it, with --force, to end it all the same"
         return Repaired(record.folder, words, is_refused=is_named)
     if not is_named and not seen_by_sender:
         words = f"{record.reason}: name it to end it, for no sender watched it, and a training may be silent"
