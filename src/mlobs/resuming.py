@@ -21,7 +21,8 @@ from mlobs.values import optional_step, repr_of, text_of
 Resume: TypeAlias = Literal["never", "allow", "must", "auto"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a folder's name everywhere, and quoted by no vendor
-_opened: Counter[tuple[int, str, str]] = Counter()  # the runs of a job by process, experiment and name
+_opened: Counter[tuple[int, str, str, str]] = Counter()  # by process, job, experiment and name
+_NO_JOB = 0, "", "", ""
 
 
 class SavedState(msgspec.Struct, frozen=True):
@@ -41,12 +42,16 @@ class SavedState(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Wish:
-    """Which run is to be opened. `run_id` None: a new one, of an id of its own."""
+    """Which run is to be opened. `run_id` None: a new one, of an id of its own.
+
+    `counted` is under what a job's run was counted.
+    """
 
     resume: Resume = "never"
     run_id: str | None = None
     from_step: int | None = None
     state: SavedState | None = None
+    counted: tuple[int, str, str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,18 @@ def wish_of(
     if resume == "auto":
         if run_id is not None:
             raise UsageError("resume='auto' finds the run's id itself; with run_id= type resume='allow'")
-        return Wish("allow", _id_of_job(experiment, name), _step(from_step))
+        return _of_job(experiment, name, _step(from_step))
     if run_id is None and resume != "never":
         raise UsageError(f"resume={resume!r} needs the run to go on with - type run_id=... or state=...")
     if from_step is not None and resume == "never":
         raise UsageError("from_step= goes back in a run that exists - type resume='must' and its run_id=")
     return Wish(resume, _checked(run_id), _step(from_step))  # type: ignore[arg-type]
+
+
+def not_opened(wish: Wish) -> None:
+    """The run could not be opened: the next try means the same one."""
+    if wish.counted is not None:
+        _opened[wish.counted] -= 1
 
 
 def past_of_state(state: SavedState) -> Past:
@@ -146,13 +157,13 @@ def _step(from_step: object) -> int | None:
     return step
 
 
-def _id_of_job(experiment: str, name: str | None) -> str | None:
+def _of_job(experiment: str, name: str | None, from_step: int | None) -> Wish:
     job = job_of(os.environ)
     if job is None:
-        if not _opened[0, "", ""]:
+        if not _opened[_NO_JOB]:
             log.info("resume='auto': no job's id in the environment, so each run is a new one")
-        _opened[0, "", ""] += 1
-        return None
-    key = os.getpid(), experiment, "" if name is None else text_of(name)
+        _opened[_NO_JOB] += 1
+        return Wish("allow", from_step=from_step)
+    key = os.getpid(), job.key, experiment, "" if name is None else text_of(name)
     _opened[key] += 1
-    return job.run_id(*key[1:], _opened[key])
+    return Wish("allow", job.run_id(*key[2:], _opened[key]), from_step, counted=key)

@@ -19,7 +19,7 @@ from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened
 from mlobs.opening import Plan
-from mlobs.resuming import Resume, wish_of
+from mlobs.resuming import Resume, not_opened, wish_of
 from mlobs.run import Run
 from mlobs.troubles import OnError, log
 
@@ -113,7 +113,11 @@ class Tracker:
         """
         wanted = experiment or self.experiment
         wish = wish_of(resume, run_id, from_step, state, wanted, name)
-        plan, begun = begin_ranked(self._plan, wanted, name, wish)
+        try:
+            plan, begun = begin_ranked(self._plan, wanted, name, wish)
+        except Exception:
+            not_opened(wish)
+            raise
         return Run(Opened(plan, begun), params, tags)
 
     @overload

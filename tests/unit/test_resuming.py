@@ -3,7 +3,10 @@
 import json
 import logging
 import math
+import os
 import pickle
+import subprocess
+import sys
 import time
 
 import pytest
@@ -17,6 +20,12 @@ from mlobs.past import look_back
 from mlobs.resuming import SavedState, Wish
 
 SAVED = {"run_id": "a", "experiment": "churn", "name": "a", "attempt": 1, "at": 1.0, "step": 1, "steps": {}}
+
+ONE_TRIAL = """
+import sys, mlobs
+with mlobs.Tracker("churn", store=sys.argv[1]).start_run("trial", resume="auto") as run:
+    print(run.id)
+"""
 
 
 @pytest.fixture
@@ -292,3 +301,36 @@ def test_an_attempt_counts_also_if_the_clock_of_an_earlier_host_was_ahead(tracke
         run.log_metric("loss", 2.0, step=2)
 
     assert points(store, "a") == [(0, 0.0), (1, 1.5), (2, 2.0)]
+
+
+def test_a_jobs_run_that_was_refused_is_the_same_one_at_the_next_try(tracker, monkeypatch):
+    monkeypatch.setenv("MLOBS_RUN_ID", "refused-once")
+    first = subprocess.run(
+        [sys.executable, "-c", ONE_TRIAL, str(tracker.settings.store)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    with tracker.start_run(run_id=first, resume="must"), pytest.raises(UsageError, match="finish"):
+        tracker.start_run("trial", resume="auto")
+    with tracker.start_run("trial", resume="auto") as again:
+        pass
+    assert again.id == first
+
+
+def test_each_job_of_a_program_has_its_own_first_run(tracker, monkeypatch):
+    def trial(job):
+        monkeypatch.setenv("MLOBS_RUN_ID", job)
+        with tracker.start_run("trial", resume="auto") as run:
+            return run.id
+
+    assert trial("sweep-1") != trial("sweep-2")
+    of_one_program = subprocess.run(
+        [sys.executable, "-c", ONE_TRIAL, str(tracker.settings.store)],
+        env={**os.environ, "MLOBS_RUN_ID": "sweep-2"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert of_one_program.stdout.strip() in set(mlobs.runs(store=tracker.settings.store)["run_id"])
+    assert len(mlobs.runs(store=tracker.settings.store)) == 2
