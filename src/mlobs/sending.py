@@ -81,7 +81,7 @@ class SenderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._sender_id, self._starts = "", 0
         self._setbacks = _Setbacks("the sender cannot be started")
-        self._backlog = b""
+        self._backlog, self._pipe_identity = b"", (0, 0)
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
@@ -154,7 +154,7 @@ class SenderProcess:
         assert self._process.stdin is not None
         if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on
             os.set_blocking(self._process.stdin.fileno(), False)  # a stopped sender must not stop us
-        self._backlog = b""
+        self._backlog, self._pipe_identity = b"", _identity(self._process.stdin.fileno())
         self._tell(self._hello())
         for order in self._opened:
             self._tell(order)
@@ -177,9 +177,12 @@ class SenderProcess:
         with self._lock:
             if not self._backlog or self._process is None or self._process.stdin is None:
                 return
+            pipe = self._process.stdin.fileno()
             try:
-                written = os.write(self._process.stdin.fileno(), self._backlog)
-            except (BlockingIOError, BrokenPipeError):
+                if _identity(pipe) != self._pipe_identity:
+                    return  # somebody closed it and opened another file there: orders hold secrets
+                written = os.write(pipe, self._backlog)
+            except OSError:
                 return  # full: next time; broken: the sender died, and `flush` or `open` starts another
             self._backlog = self._backlog[written:]
 
@@ -242,6 +245,11 @@ class SenderThread:
             while self._unopened:
                 self._host.open(*self._unopened[0])
                 del self._unopened[0]
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 class _Setbacks:

@@ -163,7 +163,7 @@ def log_batch(uri):
         ({"hang_up": True}, ServerError, "closed the connection without an answer"),
         ({"status": 502}, Unavailable, "answers 502"),
         ({"status": 503}, Unavailable, "answers 503"),
-        ({"status": 401, "body": b'{"message": "Unauthorized"}'}, Unauthorized, "answers 401: MLflow refuses"),
+        ({"status": 401, "body": b'{"message": "Unauthorized"}'}, Unauthorized, "answers 401: MLflow refus"),
         ({"status": 429, "body": b'{"message": "slow"}'}, Unavailable, "answers 429"),
         ({"body": b"<html>"}, Unavailable, "answers, but not as MLflow does"),
         ({"body": b'{"run": {"in'}, Unavailable, "answers, but not as MLflow does"),
@@ -191,5 +191,5 @@ def test_a_refused_connection_is_told_in_a_sentence():
 
 def test_a_run_that_is_gone_for_good_is_no_events_fault(tmp_path):
     client = connect(f"sqlite:///{tmp_path}/m.db")
-    with pytest.raises(Unavailable, match="not found.*mlobs sync RUN --restart"), translated(remote=False):
+    with pytest.raises(Unavailable, match=r"not found.*mlobs sync RUN --restart"), translated(remote=False):
         client.set_tag("0" * 32, "a", "b")

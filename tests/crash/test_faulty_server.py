@@ -1,6 +1,6 @@
 """A real MLflow server in trouble: training and TensorBoard do not notice, and nothing is lost or doubled."""
 
-import datetime
+import datetime as dt
 import email.utils
 import json
 import re
@@ -60,7 +60,8 @@ run.log_text("notes.txt", "all is well")
 recorded = clock()
 while run.delivery()["tensorboard"].pending:
     time.sleep(0.02)
-figures |= {{"longest_s": max(calls), "median_s": sorted(calls)[len(calls) // 2], "board_s": clock() - recorded}}
+figures |= {{"longest_s": max(calls), "median_s": sorted(calls)[len(calls) // 2]}}
+figures["board_s"] = clock() - recorded
 pathlib.Path("recorded").touch()
 wait("mended")
 log(range({BEFORE + DURING}, {BEFORE + DURING + AFTER}))
@@ -86,7 +87,7 @@ def proxy(server):
 
 def in_seconds(s):
     return email.utils.format_datetime(
-        datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=s), usegmt=True
+        dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=s), usegmt=True
     )
 
 
@@ -245,7 +246,7 @@ def test_show_tells_what_waits_and_why(trouble):
     assert "refuses connections" not in show(trouble.folder)
 
 
-def test_an_event_that_the_server_always_fails_at_stops_no_other_run(tmp_path, proxy, server):
+def test_an_event_that_the_server_always_fails_at_stops_no_other_run(tmp_path, proxy):
     """The run with that event waits, since it is not yet certain; another run of the program goes on."""
     proxy.fault = Fault("status", 500, path=LOG_BATCH, body='"poison"')
     source = """

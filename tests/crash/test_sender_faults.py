@@ -185,6 +185,28 @@ def test_a_stopped_sender_stops_nobody(folder):
     check_once(folder, 102 + 600 * 2)
 
 
+DAEMON = """
+import os, sys
+import mlobs, keepers
+tracker = mlobs.Tracker("faults", backends=[keepers.Keeper(os.getcwd())], store="store", finish_timeout_s=1)
+tracker.start_run().log_metric("loss", 0.5, step=0)
+os.closerange(3, 256)  # as programs do that become daemons
+files = [open(f"mine-{number}", "wb") for number in range(64)]
+with tracker.start_run() as run:
+    run.log_metric("loss", 0.5, step=0)
+files[0].flush()
+print(sum(os.fstat(one.fileno()).st_size for one in files), flush=True)
+os._exit(0)
+"""
+
+
+def test_orders_go_to_no_file_that_took_the_place_of_the_pipe(folder):
+    done = run(folder, DAEMON)
+
+    assert done.stdout.strip() == "0", done.stderr
+    assert all(path.stat().st_size == 0 for path in folder.glob("mine-*"))
+
+
 def test_two_syncs_at_once_deliver_once(folder):
     run(folder, TRAIN, 2000, MLOBS_MODE="offline")
     both = [sync(folder), sync(folder)]

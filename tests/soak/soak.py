@@ -188,9 +188,7 @@ def problems_of(folder: Path, uri: str, expected: dict[str, set[str]]) -> Counte
                 found[f"lost in {place}"] += lost
                 found[f"doubled in {place}"] += doubled
                 if lost or doubled:
-                    print(
-                        f"{place}: {run_id} {record.params} {writer}: of {count} lost {lost}, doubled {doubled}"
-                    )
+                    print(f"{place}: {run_id} {writer}: of {count} lost {lost}, doubled {doubled}")
         for name, one in report(run_folder).items():
             found[f"pending at {name}"] += one.pending
             found[f"rejected at {name}"] += one.rejected
