@@ -27,6 +27,8 @@ from mlobs.events import Params
 from mlobs.journal.store import Store
 from mlobs.sender.foreground import sync
 
+pytestmark = pytest.mark.slow
+
 WORKERS = """
 import multiprocessing, os, signal, sys, threading, time
 import mlobs

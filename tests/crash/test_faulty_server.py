@@ -26,7 +26,10 @@ from mlobs.delivery.report import report
 from mlobs.journal.store import Store
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 BEFORE, DURING, AFTER = 20, 300, 20
 EXPECTED = [(step, step / 7) for step in range(BEFORE + DURING + AFTER)]

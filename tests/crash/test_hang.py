@@ -15,6 +15,8 @@ from mlobs.delivery.state import States
 from mlobs.journal.process import is_alive
 from mlobs.journal.store import Store
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = '''
 import ctypes, os, threading, time
 from dataclasses import dataclass

@@ -10,6 +10,8 @@ from programs import board_points, delivered, environment, eventually, local_poi
 import mlobs
 from mlobs.journal.store import Store
 
+pytestmark = pytest.mark.slow
+
 TRAINING = """
 import logging, os, sys, time
 import mlobs

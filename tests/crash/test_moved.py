@@ -28,6 +28,8 @@ from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
 from mlobs.sender.foreground import sync
 
+pytestmark = pytest.mark.slow
+
 MONTH_S = 30 * 86400.0
 
 

@@ -31,6 +31,8 @@ from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.sender.foreground import sync
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("MLOBS_TEST_KILLS", "3"))
 STEPS, PER_EPOCH = 2000, 50
 BACKENDS = "[mlobs.backends.MLflow('sqlite:///mlflow.db'), mlobs.backends.TensorBoard('board')]"

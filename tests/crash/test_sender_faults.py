@@ -29,6 +29,8 @@ from mlobs.journal.process import is_alive
 from mlobs.journal.store import Store
 from mlobs.sending import MAX_STARTS
 
+pytestmark = pytest.mark.slow
+
 KEEPER = '''
 import json, os
 from dataclasses import dataclass
