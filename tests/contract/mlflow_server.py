@@ -54,8 +54,8 @@ def _wait(server, uri, log, deadline):
 
 
 @contextmanager
-def scripted_server(status=200, headers=(), body=b"", *, hang_up=False):
-    """Answer every request alike, or `hang_up` on it; yield the URI."""
+def scripted_server(status=200, headers=(), body=b"", *, hang_up=False, missing_bytes=0):
+    """Answer every request alike, but for the last bytes, or `hang_up` on it; yield the URI."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self):
@@ -66,9 +66,10 @@ def scripted_server(status=200, headers=(), body=b"", *, hang_up=False):
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + missing_bytes))
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection = missing_bytes > 0
 
         do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that http.server looks for
 

@@ -56,6 +56,14 @@ def test_an_answer_that_is_not_mlflows_is_unavailable(body):
         deliver(MLflow(uri))
 
 
+def test_an_answer_that_breaks_off_says_so():
+    with (
+        scripted_server(200, body=b'{"run":', missing_bytes=90) as uri,
+        pytest.raises(Unavailable, match=rf"{uri} broke off its answer"),
+    ):
+        deliver(MLflow(uri))
+
+
 def test_an_address_without_mlflow_is_unavailable_and_says_so():
     with scripted_server(404, body=b"not here") as uri, pytest.raises(Unavailable, match="no MLflow server"):
         deliver(MLflow(uri))

@@ -166,7 +166,7 @@ FAULTS = {
     "502": (status(502), "backing off", "answers 502$"),
     "503": (status(503), "backing off", "answers 503$"),
     "garbage": (Fault("garbage"), "backing off", "answers, but not as MLflow does"),
-    "half-answers": (Fault("half"), "backing off", "(answers, but not as MLflow does|closed the connection)"),
+    "half-answers": (Fault("half"), "backing off", "(answers, but not as MLflow does|broke off its answer)"),
 }
 FAST = ("refuses", "loses-answers", "401", "500")  # of each kind one; the others with `make test-all`
 

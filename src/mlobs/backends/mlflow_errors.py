@@ -2,7 +2,7 @@
 
     connection refused, timeout, 408, 429, 502, 503, 504, an answer that is none, no MLflow at that
     address, "database is locked", a full disk, a deleted run or experiment  -> Unavailable: events wait
-    500, a connection closed without an answer      -> ServerError: perhaps something in the batch
+    500, a connection closed without a whole answer -> ServerError: perhaps something in the batch
     401, 403                                        -> Unauthorized
     anything else, such as INVALID_PARAMETER_VALUE  -> as it is: the lane looks for the event at fault
 
@@ -36,6 +36,7 @@ _ADDRESS = re.compile(r"https?://[^/\s]+")
 _CLOSED = frozenset(
     {"RemoteDisconnected", "ConnectionResetError", "BrokenPipeError", "ConnectionAbortedError"}
 )
+_BROKEN_OFF = "IncompleteRead"
 _DELETED = re.compile(r"must be in the 'active' state")  # mlflow.store.tracking.sqlalchemy_store
 _SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 _OK, _FIRST_SERVER_ERROR = 200, 500
@@ -101,7 +102,7 @@ def _delivery_error(error: Exception, *, remote: bool, opening: bool) -> Deliver
             return Unavailable(told)
         case 500 if remote and answer.is_servers and not opening:
             return ServerError(told, answer.pause_s)
-        case _ if remote and not opening and _names(error) & _CLOSED:
+        case _ if remote and not opening and _names(error) & {*_CLOSED, _BROKEN_OFF}:
             return ServerError(told)
         case _ if (remote and is_server_error) or _is_passing(error) or opening:
             return Unavailable(told, answer.pause_s)
@@ -133,6 +134,7 @@ _SENTENCES = (
     ("ReadTimeoutError", "did not answer before the timeout (MLFLOW_HTTP_REQUEST_TIMEOUT sets it)"),
     ("ReadTimeout", "did not answer before the timeout (MLFLOW_HTTP_REQUEST_TIMEOUT sets it)"),
     ("ConnectTimeoutError", "cannot be reached: timeout"),
+    (_BROKEN_OFF, "broke off its answer"),
     *((name, "closed the connection without an answer") for name in sorted(_CLOSED)),
 )
 
