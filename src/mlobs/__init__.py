@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from mlobs import backends as backends
     from mlobs.api import log_artifact as log_artifact
     from mlobs.api import log_artifacts as log_artifacts
+    from mlobs.api import log_confusion_matrix as log_confusion_matrix
     from mlobs.api import log_dict as log_dict
+    from mlobs.api import log_figure as log_figure
+    from mlobs.api import log_histogram as log_histogram
+    from mlobs.api import log_image as log_image
+    from mlobs.api import log_matrix as log_matrix
     from mlobs.api import log_metric as log_metric
     from mlobs.api import log_metrics as log_metrics
+    from mlobs.api import log_model as log_model
     from mlobs.api import log_param as log_param
     from mlobs.api import log_params as log_params
+    from mlobs.api import log_table as log_table
     from mlobs.api import log_text as log_text
     from mlobs.api import set_tag as set_tag
     from mlobs.api import set_tags as set_tags
@@ -44,8 +51,9 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "mlobs.api": [
-        "log_artifact", "log_artifacts", "log_dict", "log_metric", "log_metrics", "log_param", "log_params",
-        "log_text", "set_tag", "set_tags", "start_run", "track",
+        "log_artifact", "log_artifacts", "log_confusion_matrix", "log_dict", "log_figure", "log_histogram",
+        "log_image", "log_matrix", "log_metric", "log_metrics", "log_model", "log_param", "log_params",
+        "log_table", "log_text", "set_tag", "set_tags", "start_run", "track",
     ],
     "mlobs.delivery.report": ["BackendReport"],
     "mlobs.errors": [
@@ -82,11 +90,18 @@ __all__ = [
     "load_run",
     "log_artifact",
     "log_artifacts",
+    "log_confusion_matrix",
     "log_dict",
+    "log_figure",
+    "log_histogram",
+    "log_image",
+    "log_matrix",
     "log_metric",
     "log_metrics",
+    "log_model",
     "log_param",
     "log_params",
+    "log_table",
     "log_text",
     "metrics",
     "runs",

@@ -6,17 +6,16 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import count
-from pathlib import Path, PurePath
 from time import time
 from typing import Any, SupportsFloat
 
 from msgspec.structs import asdict
 
-from mlobs import payloads
 from mlobs.errors import UsageError
 from mlobs.events import Meta, Metrics, Tags
 from mlobs.ledger import Ledger
 from mlobs.opened import Opened
+from mlobs.payload_recorder import PayloadRecorder
 from mlobs.resuming import SavedState
 from mlobs.secrets import REDACTED, Redaction
 from mlobs.troubles import caller, log, names_in
@@ -24,7 +23,6 @@ from mlobs.values import (
     flatten,
     meta_of,
     name_of,
-    optional_step,
     plain,
     repr_of,
     scalar,
@@ -33,7 +31,7 @@ from mlobs.values import (
 )
 
 
-class Recorder:
+class Recorder(PayloadRecorder):
     """The `log_*` methods of one run; usable from any thread.
 
     - When a call returns, what it recorded survives `kill -9` of the process.
@@ -43,8 +41,7 @@ class Recorder:
     """
 
     def __init__(self, opened: Opened) -> None:
-        self._opened = opened
-        self._troubles = opened.troubles
+        super().__init__(opened)
         self._redaction = Redaction(opened.plan.settings.secrets_allow, os.environ)
         past = opened.begun.past
         self._ledger = Ledger(opened.plan.on_conflict, past.params)
@@ -129,54 +126,6 @@ class Recorder:
             if values:
                 self._opened.append(Tags(time(), values))
 
-    def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
-        """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
-        with self._troubles.noted("log_text", name):
-            self._opened.append(
-                payloads.artifact_of_text(self._opened.writer, name, text, optional_step(step), meta_of(meta))
-            )
-
-    def log_dict(
-        self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
-        with self._troubles.noted("log_dict", name):
-            self._opened.append(
-                payloads.artifact_of_dict(
-                    self._opened.writer, name, value, optional_step(step), meta_of(meta)
-                )
-            )
-
-    def log_artifact(
-        self,
-        local_path: str | PurePath,
-        artifact_path: str | None = None,
-        *,
-        step: int | None = None,
-        meta: Meta | None = None,
-    ) -> None:
-        """Record a file as it is now, in the run's folder `artifact_path`; a folder with all its files.
-
-        The file is copied before this returns: it may change, move or vanish afterwards.
-        """
-        with self._troubles.noted("log_artifact", str(local_path)):
-            source = payloads.existing(local_path, "log_artifact")
-            target = f"{artifact_path}/{source.name}" if artifact_path else source.name
-            self._keep_files(source, target, optional_step(step), meta_of(meta))
-
-    def log_artifacts(
-        self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
-    ) -> None:
-        """Record every file below a folder as it is now, in the run's folder `artifact_path`.
-
-        The store itself is left out: it would be copied into itself.
-        """
-        with self._troubles.noted("log_artifacts", str(local_dir)):
-            source = payloads.existing(local_dir, "log_artifacts")
-            if not source.is_dir():
-                raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
-            self._keep_files(source, artifact_path, None, meta_of(meta))
-
     def log_final(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Record metrics of the whole run, at the last step that was logged."""
         self.log_metrics(metrics, step=self._last_step)
@@ -202,15 +151,6 @@ class Recorder:
             with self._troubles.noted("log_metrics", key):
                 values[name_of(key)] = scalar(key, value)
         return values
-
-    def _keep_files(self, source: Path, target: str | None, step: int | None, meta: Meta | None) -> None:
-        folder = self._opened.folder
-        store = payloads.store_below(source, folder.store) if folder is not None else None
-        if store is not None:
-            self._troubles.remark("log_artifacts", str(source), f"leaves out {store}: it is the store")
-        for path, name in payloads.files_of(source, target, store):
-            with self._troubles.noted("log_artifact", str(path)):
-                self._opened.append(payloads.artifact_of_file(self._opened.writer, path, name, step, meta))
 
     def _append_counted(self, values: Mapping[str, float], meta: Meta | None) -> None:
         """Record values without a step: each name has a count of its own, so one event per count."""

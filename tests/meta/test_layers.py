@@ -16,6 +16,7 @@ LAYERS = [
     "mlobs.decorator",
     "mlobs.run",
     "mlobs.recorder",
+    "mlobs.payload_recorder",
     "mlobs.handle",
     "mlobs.opened",
     "mlobs.joining",
@@ -41,6 +42,7 @@ LAYERS = [
     "mlobs.config_file",
     "mlobs.settings",
     "mlobs.delivery",
+    "mlobs.encoding",
     "mlobs.journal",
     "mlobs.backends",
 ]

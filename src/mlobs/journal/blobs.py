@@ -18,7 +18,7 @@ def blob_path(run_folder: Path, writer: str, ordinal: int) -> Path:
     return run_folder / "blobs" / f"{writer}-{ordinal}"
 
 
-def keep_bytes(path: Path, content: bytes) -> None:
+def keep_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a blob; when this returns it survives `kill -9` of the process.
 
     Raises:

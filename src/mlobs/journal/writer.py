@@ -89,7 +89,7 @@ class Writer:
         except OSError as error:
             raise StoreError.of(error, self.folder, "the event was not recorded") from error
 
-    def keep_bytes(self, content: bytes) -> int:
+    def keep_bytes(self, content: bytes | memoryview) -> int:
         """Keep a payload beside the journal, and return its ordinal for the event that names it.
 
         Raises:
@@ -186,7 +186,7 @@ class NullWriter:
     def append(self, event: Event) -> None:
         """Forget the event."""
 
-    def keep_bytes(self, content: bytes) -> int:
+    def keep_bytes(self, content: bytes | memoryview) -> int:
         """Forget the payload."""
         del content
         return 0

@@ -1,0 +1,223 @@
+"""The calls that record more than numbers: texts, pictures, tables, files and models."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from mlobs.errors import UsageError
+from mlobs.events import Meta, Role
+from mlobs.opened import Opened
+from mlobs.payloads import figures, files, histograms, images, matrices, models, tables, texts
+from mlobs.payloads.images import Layout
+from mlobs.payloads.models import Serializer
+from mlobs.payloads.payload import Payload, clean_path, keep
+from mlobs.values import meta_of, optional_step
+
+
+class PayloadRecorder:
+    """The calls of a run that hand over content.
+
+    When one returns, the content is in the store, and the original is not needed again: it may
+    change, move or vanish. What takes time and can wait, such as making a PNG, is done later by the sender.
+    `name` is a path in the run; a suffix is added where it has none. `step` is any integer; the
+    latest of a name and step counts. `meta` is a small mapping of your own.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._troubles = opened.troubles
+
+    def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
+        """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
+        with self._troubles.noted("log_text", name):
+            self._keep([texts.text(name, text)], step, meta)
+
+    def log_dict(
+        self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
+    ) -> None:
+        """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
+        with self._troubles.noted("log_dict", name):
+            self._keep([texts.document(name, value)], step, meta)
+
+    def log_image(
+        self,
+        name: str,
+        image: Any,
+        step: int | None = None,
+        *,
+        layout: Layout | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record an image as `NAME.png`.
+
+        `image` is an array of shape [H, W], [H, W, C] or [C, H, W] with 1, 3 or 4 channels (NumPy, torch,
+        ...), a PIL image, or the path of a PNG, JPEG, GIF or WebP, which stays as it is. Samples are
+        uint8, or floats in [0, 1], which are rounded to 8 bits. `layout` has to be given only where
+        the shape does not tell.
+        """
+        with self._troubles.noted("log_image", name):
+            payload = images.image(name, image, layout)
+            outside = (payload.raw or {}).get("outside", 0)
+            if outside:
+                self._troubles.remark(
+                    "log_image", name, f"has {outside:,} samples outside of [0, 1] or NaN: they are cut to it"
+                )
+            self._keep([payload], step, meta)
+
+    def log_figure(
+        self, name: str, figure: Any, step: int | None = None, *, meta: Meta | None = None
+    ) -> None:
+        """Record a figure of matplotlib as `NAME.png`, one of plotly also as the page `NAME.html`.
+
+        It is rendered before this returns; it stays open.
+        """
+        with self._troubles.noted("log_figure", name):
+            rendered = list(figures.figure(name, figure))
+            if all(one.media_type != "image/png" for one in rendered):
+                self._troubles.remark(
+                    "log_figure", name, "has no picture beside its HTML - type: pip install kaleido"
+                )
+            self._keep(rendered, step, meta)
+
+    def log_table(self, name: str, table: Any, step: int | None = None, *, meta: Meta | None = None) -> None:
+        """Record a table as `NAME.json`, or as Parquet if `name` ends in `.parquet`.
+
+        `table` is a DataFrame, a list of dicts (rows), or a dict of columns. Take Parquet for more than
+        some 100,000 cells: JSON costs 2 us a cell. An index that is not 0, 1, 2, ... becomes columns.
+        """
+        with self._troubles.noted("log_table", name):
+            self._keep([tables.table(name, table)], step, meta)
+
+    def log_matrix(
+        self,
+        name: str,
+        matrix: Any,
+        step: int | None = None,
+        *,
+        rows: Sequence[object] | None = None,
+        columns: Sequence[object] | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record the numbers of an array of shape [R, C] as `NAME.json`, and a heat map as `NAME.png`.
+
+        `rows` and `columns` are R and C labels.
+        """
+        with self._troubles.noted("log_matrix", name):
+            self._keep(matrices.matrix(name, matrix, rows, columns), step, meta)
+
+    def log_confusion_matrix(
+        self,
+        name: str,
+        matrix: Any,
+        labels: Sequence[object] | None = None,
+        step: int | None = None,
+        *,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record a confusion matrix as `NAME.json`, and a picture of it as `NAME.png`.
+
+        `matrix[i][j]` counts what is `labels[i]` and was predicted as `labels[j]`, as in scikit-learn.
+        """
+        with self._troubles.noted("log_confusion_matrix", name):
+            self._keep(matrices.confusion_matrix(name, matrix, labels), step, meta)
+
+    def log_histogram(
+        self,
+        name: str,
+        values: Any = None,
+        step: int | None = None,
+        *,
+        bins: int = 64,
+        counts: Any = None,
+        edges: Any = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record how values are distributed: `values` of any shape, or `counts` and one more `edges`.
+
+        Values are counted before this returns, in `bins` bins of one width (at most 10,000). NaN and
+        infinities are in no bin; `meta["not_finite"]` says how many there were.
+        """
+        with self._troubles.noted("log_histogram", name):
+            event = histograms.histogram(
+                name, values, bins, counts, edges, optional_step(step), meta_of(meta)
+            )
+            self._opened.append(event)
+
+    def log_artifact(
+        self,
+        local_path: str | PurePath,
+        artifact_path: str | None = None,
+        *,
+        step: int | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record a file as it is now, in the run's folder `artifact_path`; a folder with all its files."""
+        with self._troubles.noted("log_artifact", str(local_path)):
+            source = files.existing(local_path, "log_artifact")
+            target = f"{artifact_path}/{source.name}" if artifact_path else source.name
+            self._keep_files(source, target, optional_step(step), meta_of(meta))
+
+    def log_artifacts(
+        self, local_dir: str | PurePath, artifact_path: str | None = None, *, meta: Meta | None = None
+    ) -> None:
+        """Record every file below a folder as it is now, in the run's folder `artifact_path`.
+
+        A pattern such as `"out/**/*.png"` takes the files that match, under their paths below the
+        folder before the first wildcard. The store itself is left out: it would be copied into itself.
+        """
+        with self._troubles.noted("log_artifacts", str(local_dir)):
+            if files.is_pattern(local_dir):
+                for path, name in files.matches(str(local_dir), artifact_path):
+                    self._keep_file(path, name, None, meta_of(meta))
+                return
+            source = files.existing(local_dir, "log_artifacts")
+            if not source.is_dir():
+                raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
+            self._keep_files(source, artifact_path, None, meta_of(meta))
+
+    def log_model(
+        self,
+        name: str,
+        model: Any,
+        step: int | None = None,
+        *,
+        serializer: Serializer | None = None,
+        meta: Meta | None = None,
+    ) -> None:
+        """Record a model, saved by its own framework, as files in the run's folder `name`.
+
+        Known are scikit-learn, torch (the state dict), XGBoost, LightGBM, CatBoost, Keras and ONNX;
+        of anything else its own `save_pretrained`, `save_model` or `save` is called. Otherwise give a
+        `serializer`: it gets the model and a path, to which it writes a file or a folder. Nothing is
+        pickled but estimators of scikit-learn.
+        """
+        with self._troubles.noted("log_model", name):
+            path = clean_path(name)
+            with tempfile.TemporaryDirectory(prefix="mlobs-") as temporary:
+                folder = Path(temporary)
+                facts = models.save_model(name, model, folder, serializer)
+                more, number = {**(meta_of(meta) or {}), **facts}, optional_step(step)
+                for file, target in files.files_of(folder, path):
+                    self._keep_file(file, target, number, more, "model")
+
+    def _keep(self, payloads: Iterable[Payload], step: object, meta: object) -> None:
+        number, facts = optional_step(step), meta_of(meta)
+        for payload in payloads:
+            self._opened.append(keep(self._opened.writer, payload, number, facts))
+
+    def _keep_files(self, source: Path, target: str | None, step: int | None, meta: Meta | None) -> None:
+        folder = self._opened.folder
+        store = files.store_below(source, folder.store) if folder is not None else None
+        if store is not None:
+            self._troubles.remark("log_artifacts", str(source), f"leaves out {store}: it is the store")
+        for path, name in files.files_of(source, target, store):
+            self._keep_file(path, name, step, meta)
+
+    def _keep_file(
+        self, path: Path, name: str, step: int | None, meta: Meta | None, role: Role = "file"
+    ) -> None:
+        with self._troubles.noted("log_artifact", str(path)):
+            self._opened.append(files.artifact_of_file(self._opened.writer, path, name, step, meta, role))

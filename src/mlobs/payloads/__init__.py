@@ -1,0 +1,1 @@
+"""What users hand over, as content and the words about it: one file for each kind of thing."""
