@@ -116,36 +116,33 @@ def _finite(value: Any) -> Any:
 
 
 def _frame(name: str, value: Any) -> Any:
+    """The value as a DataFrame without an index that says something."""
     import pandas as pd
 
     if callable(to_pandas := getattr(value, "to_pandas", None)):
         value = to_pandas()
     if isinstance(value, pd.Series):
         value = value.to_frame()
+    elif isinstance(value, list | tuple | Mapping):
+        columns, rows = _rows_of(name, value)
+        value = pd.DataFrame(rows, columns=columns)
     if not isinstance(value, pd.DataFrame):
-        try:
-            value = pd.DataFrame(
-                value if isinstance(value, Mapping) else None if value is None else list(value)
-            )
-        except Exception as error:
-            raise UsageError(
-                f"log_table({name!r}) got {type(value).__name__}; expected a DataFrame, a list of dicts, "
-                "or a dict of columns"
-            ) from error
-    return (
-        value if isinstance(value.index, pd.RangeIndex) and value.index.name is None else value.reset_index()
-    )
+        raise UsageError(
+            f"log_table({name!r}) got {type(value).__name__}; expected a DataFrame, a list of dicts, "
+            "or a dict of columns"
+        )
+    is_plain = isinstance(value.index, pd.RangeIndex) and value.index.name is None
+    return value if is_plain else value.reset_index()
 
 
 def _parquet(name: str, frame: Any) -> bytes:
     content = io.BytesIO()
-    frame.columns = [text_of(one) for one in frame.columns]
+    named_by_text = frame.set_axis([text_of(one) for one in frame.columns], axis=1)
     try:
-        frame.to_parquet(content, engine="pyarrow", index=False)
+        named_by_text.to_parquet(content, engine="pyarrow", index=False)
     except ImportError as error:
         raise UsageError(f"log_table({name!r}): Parquet needs a package - pip install pyarrow") from error
     except Exception as error:  # pyarrow: a column of values of several types
-        raise UsageError(
-            f"log_table({name!r}) cannot become Parquet: {error} - name it without .parquet"
-        ) from error
+        hint = "name it without .parquet"
+        raise UsageError(f"log_table({name!r}) cannot become Parquet: {error} - {hint}") from error
     return content.getvalue()
