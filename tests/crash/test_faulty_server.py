@@ -268,7 +268,7 @@ def test_an_event_that_the_server_always_fails_at_stops_no_other_run(tmp_path, p
     while "other events" not in (there := first.delivery()["mlflow"]).trouble:
         assert time.monotonic() < deadline, there
         time.sleep(0.05)
-    print(second.delivery()["mlflow"].pending, there.delivered, there.pending, there.rejected)
+    print(second.delivery()["mlflow"].pending, there.delivered, there.pending, there.rejected, flush=True)
     import os
     os._exit(0)
     """
