@@ -23,7 +23,8 @@ class Capabilities:
 
     Args:
         kinds: event kinds taken natively.
-        roles: artifact roles taken natively; an artifact of another role arrives as "file".
+        roles: artifact roles taken natively. One of another role arrives as "image", if it is a figure
+            and that is taken, else as "file", else as "text": its first rows, or a reference with digest.
         max_events: events in one batch.
         max_values: metric values, params and tags of one batch together; a single event with more
             still arrives whole. None: no limit.

@@ -110,7 +110,7 @@ def lowered(history: list[Event], capabilities: Capabilities, memory: Memory | N
 def assert_acceptable(event: Event, capabilities: Capabilities) -> None:
     assert kind_of(event) in capabilities.kinds
     if isinstance(event, Artifact):
-        assert event.role in capabilities.roles | {"file"}
+        assert event.role in capabilities.roles
     if isinstance(event, Metrics | Params | Tags):
         for name in event.values:
             assert_legal(name, capabilities)
@@ -189,14 +189,14 @@ def test_files_of_different_events_never_replace_each_other(
     history: list[Event], capabilities: Capabilities
 ) -> None:
     files_only = replace(capabilities, kinds=frozenset({"artifact"}))
-    written: dict[str, Event] = {}
+    written: dict[tuple[str, int | None], Event] = {}
     memory = Memory()
     for event in history:
         if isinstance(event, Histogram | Dataset | Snapshot | ModelFingerprint | Unknown):
             for file in lower(event, files_only, memory).events:
                 assert isinstance(file, Artifact)
                 assert posixpath.normpath(file.path) == file.path
-                assert repr(written.setdefault(file.path, event)) == repr(event)
+                assert repr(written.setdefault((file.path, file.step), event)) == repr(event)
 
 
 def test_every_kind_of_event_has_a_row() -> None:
@@ -280,10 +280,14 @@ def test_nan_is_left_out_and_a_tag_says_so_once() -> None:
         ("figure", "text/html", {"file", "image"}, "file"),
         ("figure", "image/png", {"file"}, "file"),
         ("table", "text/csv", {"file", "image"}, "file"),
-        ("image", "image/png", set(), "file"),
+        ("image", "image/png", {"file", "text"}, "file"),
+        ("image", "image/png", {"text"}, "text"),
+        ("figure", "text/html", {"figure", "text"}, "text"),
+        ("matrix", "application/json", {"image", "text"}, "text"),
+        ("model", "application/octet-stream", {"text"}, "text"),
     ],
 )
-def test_an_artifact_of_an_unknown_role_is_an_image_or_a_file(
+def test_an_artifact_of_an_unknown_role_is_an_image_or_a_file_or_a_text(
     role: Role, media_type: str, roles: set[str], expected: Role
 ) -> None:
     event = Artifact(1.0, "a", 3, role, media_type, data=b"abc")

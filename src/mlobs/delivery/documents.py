@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from mlobs.backend import Capabilities
 from mlobs.delivery.memory import Lowering, Memory, Rule
-from mlobs.events import Artifact, Event, Role, Snapshot, Unknown, kind_of
+from mlobs.events import Artifact, Event, Histogram, Role, Snapshot, Unknown, kind_of
 from mlobs.names import escape_name
 from mlobs.text import json_bytes
 
@@ -28,18 +28,46 @@ def as_document(path: Callable[[Any], str]) -> Rule:
 
     def rule(event: Any, capabilities: Capabilities, memory: Memory) -> Lowering:
         kind = kind_of(event)
-        if "artifact" not in capabilities.kinds:
+        if not takes_documents(capabilities):
             return skipped(kind)
         fields = {"fields": event.fields} if isinstance(event, Unknown) else asdict(event)
         data = json_bytes({"kind": kind, **fields})
         stem = _free_stem(f"mlobs/{path(event)}", data, memory)
         files = [json_file(event, f"{stem}.json", data, capabilities)]
-        if isinstance(event, Snapshot) and event.blob is not None:
+        if isinstance(event, Snapshot) and event.blob is not None and "file" in capabilities.roles:
             files.append(_file_of(event, stem))
         reason = f"the backend does not take events of kind {kind!r}: there it is a file under mlobs/"
         return Lowering(tuple(files), "lowered", reason)
 
     return rule
+
+
+def takes_documents(capabilities: Capabilities) -> bool:
+    """Tell whether the backend has any form for a JSON file."""
+    return "artifact" in capabilities.kinds and not capabilities.roles.isdisjoint(("file", "text"))
+
+
+def histogram_as_document(event: Histogram, capabilities: Capabilities, memory: Memory) -> Lowering:
+    """Keep a histogram as a JSON file, and beside it a picture where pictures are shown."""
+    stem = f"histograms/{file_name(event.name)}"
+    lowering = as_document(lambda one: f"{stem}/{one.step}")(event, capabilities, memory)
+    if lowering.outcome == "skipped" or "image" not in capabilities.roles:
+        return lowering
+    data = json_bytes({"counts": event.counts, "edges": event.edges})
+    document = lowering.events[0]
+    assert isinstance(document, Artifact)
+    number = document.path.removeprefix(f"mlobs/{stem}/{event.step}").removesuffix(".json")
+    picture = Artifact(
+        at=event.at,
+        path=f"mlobs/{stem}/bars{number}.png",
+        size_bytes=len(data),
+        role="image",
+        media_type="image/png",
+        data=data,
+        step=event.step,
+        raw={"form": "bars"},
+    )
+    return Lowering((*lowering.events, picture), "lowered", f"{lowering.reason}, and a picture")
 
 
 def json_file(event: Event, path: str, data: bytes, capabilities: Capabilities) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections import Counter
@@ -16,11 +17,15 @@ from mlobs.delivery.attempts import Attempt, Attempts
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.delivery.start import find_start
 from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
-from mlobs.events import Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
-from mlobs.journal.blobs import blob_path
+from mlobs.encoding.finishing import finished, open_content
+from mlobs.encoding.forms import is_raw
+from mlobs.errors import MlobsError
+from mlobs.events import Artifact, Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
 from mlobs.journal.format import decode_event, is_metrics
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
+
+MOST_RAW = 16  # in a batch: making a PNG takes tens of milliseconds, and it is held in memory
 
 Outcomes: TypeAlias = Mapping[str, tuple[Outcome, str, str]]  # (outcome, reason, kind) by the event's key
 
@@ -141,12 +146,13 @@ class Feed:
         cursor = until = self.state.cursors.get(writer, 0)
         if not self._has_more(writer, cursor):
             return None
-        events = values = 0
+        events = values = raw = 0
         self._ends.pop(writer, None)
         has_end = False
         for offset, end, event in self._events(writer, cursor):
             values += _values_in(event)
-            is_full = most_values is not None and values > most_values and events > 0
+            raw += is_raw(event)
+            is_full = events > 0 and (raw > MOST_RAW or (most_values is not None and values > most_values))
             if isinstance(event, RunFinished):
                 is_ours = ending is not None and ending.is_end(writer, event)
                 if not is_ours and events == 0:
@@ -156,7 +162,10 @@ class Feed:
                 break
             key = f"{writer}:{offset}"
             lowering = lower(event, self._capabilities, memory)
-            entries += [Entry(derived_key(key, part), one) for part, one in enumerate(lowering.events)]
+            entries += [
+                Entry(derived_key(key, part), self._finished(writer, one))
+                for part, one in enumerate(lowering.events)
+            ]
             if lowering.outcome != "native":
                 outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))
             until, events = end, events + 1
@@ -199,12 +208,20 @@ class Feed:
         with Reader(self.folder.journal(writer)) as reader:
             yield from reader.events(offset)
 
+    def _finished(self, writer: str, event: Event) -> Event:
+        """The event with its content in its final form; what cannot be made says so when it is opened."""
+        if isinstance(event, Artifact) and is_raw(event):
+            with contextlib.suppress(MlobsError, OSError):
+                return finished(self.folder.path, writer, event)
+        return event
+
     def _open_blob(self, entry: Entry) -> BinaryIO:
-        blob: int | None = getattr(entry.event, "blob", None)
-        if blob is None:
-            return io.BytesIO(getattr(entry.event, "data", None) or b"")
-        writer = entry.key.rpartition(":")[0]
-        return blob_path(self.folder.path, writer, blob).open("rb")
+        event, writer = entry.event, entry.key.rpartition(":")[0]
+        if not isinstance(event, Artifact):
+            return io.BytesIO()
+        if is_raw(event):
+            return io.BytesIO(finished(self.folder.path, writer, event).data or b"")
+        return open_content(self.folder.path, writer, event)
 
 
 _VALUED = (Metrics, Params, Tags)

@@ -11,14 +11,15 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from mlobs.backend import Capabilities
-from mlobs.delivery.documents import json_file, skipped
+from mlobs.delivery.documents import json_file, skipped, takes_documents
 from mlobs.delivery.memory import Lowering, Memory
-from mlobs.events import Artifact, Event, Metrics, Params, Rewind, Role, RunFinished, Tags, kind_of
+from mlobs.events import Artifact, Event, Metrics, Params, Rewind, RunFinished, Tags, kind_of
 from mlobs.names import cut_name, escape_name
 from mlobs.text import json_bytes, param_text, preview
 
 _NAMED_REASONS = 3  # a reason is read by a person, and kept once per wording
 _NAME_LENGTH = 80  # characters of a name in a reason
+_GRIDS = frozenset(["table", "matrix", "confusion_matrix"])
 _RASTER = frozenset(["image/png", "image/jpeg", "image/gif", "image/webp"])  # what every image viewer shows
 
 Texts: TypeAlias = Params | Tags
@@ -60,7 +61,7 @@ def fit_texts(event: Texts, capabilities: Capabilities, memory: Memory) -> Lower
 def texts_as_file(event: Texts, capabilities: Capabilities, memory: Memory) -> Lowering:
     """Keep params or tags in one JSON file where the backend has no place for them."""
     kind = kind_of(event)
-    if "artifact" not in capabilities.kinds:
+    if not takes_documents(capabilities):
         return skipped(kind)
     full = memory.full[kind]
     full.update(
@@ -71,13 +72,30 @@ def texts_as_file(event: Texts, capabilities: Capabilities, memory: Memory) -> L
 
 
 def fit_artifact(event: Artifact, capabilities: Capabilities, memory: Memory) -> Lowering:  # noqa: ARG001 - a Rule
-    """Hand over as an image or a file what the backend cannot show as what it is."""
-    if event.role in capabilities.roles or event.role == "file":
+    """Hand over as an image, a file or a text what the backend cannot show as what it is."""
+    roles, role = capabilities.roles, event.role
+    is_picture = event.media_type in _RASTER
+    # A figure that is no picture is a page with a script: a file, wherever files are kept.
+    if role in roles and (role != "figure" or is_picture or "file" in roles):
         return Lowering((event,))
-    is_shown = event.role == "figure" and event.media_type in _RASTER and "image" in capabilities.roles
-    role: Role = "image" if is_shown else "file"
-    reason = f"the backend has no artifacts of role {event.role!r}: it is of role {role!r} there"
-    return Lowering((replace(event, role=role),), "lowered", reason)
+    reason = f"the backend has no artifacts of role {role!r}: "
+    if role == "figure" and is_picture and "image" in roles:
+        return Lowering((replace(event, role="image"),), "lowered", reason + "it is of role 'image' there")
+    if "file" in roles:
+        return Lowering((replace(event, role="file"),), "lowered", reason + "it is of role 'file' there")
+    if "text" in roles:
+        text, words = _as_text(event)
+        return Lowering((text,), "lowered", reason + words)
+    return Lowering((), "skipped", f"{reason}neither files nor texts; the local store has it")
+
+
+def _as_text(event: Artifact) -> tuple[Artifact, str]:
+    """Describe what is to stand for the artifact as a text: its numbers, or a reference to it."""
+    is_table = event.role in _GRIDS and event.media_type == "application/json"
+    facts = {"role": event.role, "media_type": event.media_type, "raw": event.raw}
+    raw = {"form": "table" if is_table else "reference", **facts}
+    words = "its first rows are a text there" if is_table else "its path, size and digest are a text there"
+    return replace(event, role="text", media_type="text/markdown", raw=raw), words
 
 
 def end_as_tags(event: RunFinished, capabilities: Capabilities, memory: Memory) -> Lowering:
@@ -158,7 +176,7 @@ def _previews(
     texts = {name: param_text(value) for name, value in event.values.items()}
     long = {name: text for name, text in texts.items() if len(text) > limit}
     full = memory.full[kind]
-    has_file = "artifact" in capabilities.kinds and not _is_void(event)
+    has_file = takes_documents(capabilities) and not _is_void(event)
     listed = [name for name in texts if name in long or name in full] if has_file else []
     full.update({name: event.values[name] for name in listed})
     where = f"{kind}.json" if has_file else "the local store"

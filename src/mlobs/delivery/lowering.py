@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from mlobs.backend import Capabilities
-from mlobs.delivery.documents import as_document, file_name, skipped
+from mlobs.delivery.documents import as_document, file_name, histogram_as_document, skipped
 from mlobs.delivery.fitting import (
     end_as_tags,
     fit_artifact,
@@ -79,7 +79,7 @@ TABLE: dict[type[Any], Row] = {
     Tags: Row(fit_texts, texts_as_file),
     Log: Row(_as_it_is, _skip),
     Artifact: Row(fit_artifact, _skip),
-    Histogram: Row(_as_it_is, as_document(lambda event: f"histograms/{file_name(event.name)}/{event.step}")),
+    Histogram: Row(_as_it_is, histogram_as_document),
     Dataset: Row(_as_it_is, as_document(lambda event: f"datasets/{file_name(event.name)}")),
     Snapshot: Row(_as_it_is, as_document(lambda event: f"snapshot/{file_name(event.part)}")),
     ModelFingerprint: Row(

@@ -9,6 +9,7 @@ from mlobs.backend import Capabilities, Entry
 from mlobs.delivery.lane import Evidence
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.delivery.state import BackendState
+from mlobs.encoding.forms import is_raw
 from mlobs.events import Artifact, Event, Metrics, Params
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.format import decode_event, is_metrics
@@ -62,7 +63,7 @@ def _last_of(
     for key, body in last.values():
         event = decode_event(body)
         events = lower(event, capabilities, Memory()).events
-        if events and type(events[0]) is type(event):
+        if events and type(events[0]) is type(event) and not is_raw(events[0]):
             yield Entry(key, events[0])
 
 

@@ -18,6 +18,28 @@ def blob_path(run_folder: Path, writer: str, ordinal: int) -> Path:
     return run_folder / "blobs" / f"{writer}-{ordinal}"
 
 
+def final_path(run_folder: Path, writer: str, ordinal: int) -> Path:
+    """Where the final content lies of what was kept raw, once somebody made it."""
+    return run_folder / "blobs" / f"{writer}-{ordinal}.final"
+
+
+def finish_blob(raw: Path, final: Path, content: bytes) -> None:
+    """Put the final content in the place of the raw one. Of several processes that do, each may win.
+
+    Raises:
+        OSError: there is no room, or the folder cannot be written; the raw content stays.
+    """
+    unfinished = final.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        with _opened(unfinished) as writing:
+            writing.write(content)
+        unfinished.replace(final)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+    raw.unlink(missing_ok=True)
+
+
 def keep_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a blob; when this returns it survives `kill -9` of the process.
 

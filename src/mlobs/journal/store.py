@@ -1,7 +1,7 @@
 """The store: a folder of runs, each a folder of plain files that can be copied while they grow.
 
 STORE/runs/RUN_ID/WRITER.journal       the record, one file per writer
-STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record
+STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record; .final: in the final form
 STORE/runs/RUN_ID/delivery/            what each backend has
 STORE/senders/                         the senders' own output
 """
