@@ -11,25 +11,22 @@ import getpass
 import io
 import math
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
-from mlobs.backend import Batch, Capabilities, Receipt, Source
-from mlobs.backends import mlflow_content, mlflow_uri
-from mlobs.backends.mlflow_client import connect, database_lock, patience_for
+from mlobs.backend import ALL_ROLES, Batch, Capabilities, Receipt, Source
+from mlobs.backends import mlflow_content, mlflow_datasets, mlflow_uri
+from mlobs.backends.mlflow_client import connect, database_lock
 from mlobs.backends.mlflow_content import Content
 from mlobs.backends.mlflow_errors import translated
 from mlobs.backends.mlflow_runs import MLflowRun, adopt_children, find, proper_id
+from mlobs.backends.mlflow_uploads import announce, store, upload
 from mlobs.errors import Unavailable
-from mlobs.events import Artifact, RunFinished, RunStarted
+from mlobs.events import RunFinished, RunStarted
 
-_COPY_BYTES = 1 << 20
 _LATE_S = 10.0  # a run that comes here so late may come after its child runs; others cost no search for them
 
 
@@ -68,8 +65,8 @@ class MLflow:
     package: ClassVar[str] = "mlflow"
     extra: ClassVar[str] = "mlflow"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=frozenset({"run_started", "params", "metrics", "tags", "artifact", "run_finished"}),
-        roles=frozenset({"file", "text"}),
+        kinds=frozenset({"run_started", "params", "metrics", "tags", "artifact", "dataset", "run_finished"}),
+        roles=ALL_ROLES,
         max_events=mlflow_content.MAX_ENTITIES,
         max_values=mlflow_content.MAX_METRICS,
         name_pattern=r"[/\w.\- :]",  # mlflow.utils.validation.validate_param_and_metric_name, not on Windows
@@ -114,10 +111,10 @@ class MLflow:
                 self._reopen(run, content.reopened)
             self._log(run, content)
             for entry in content.uploads:
-                assert isinstance(entry.event, Artifact)
-                with batch.open_blob(entry) as source:
-                    path = mlflow_content.stored_path(entry.event)
-                    self._upload(run, path, source, entry.event.size_bytes)
+                store(self._client, run, batch, entry)
+            announce(self._client, run, content.uploads)
+            if content.datasets:
+                self._client.log_inputs(run.ref, mlflow_datasets.to_inputs(content.datasets))
             if content.end is not None:
                 self._finish(run, content.end)
         url = mlflow_uri.page(self._uri, run.experiment_id, run.ref)
@@ -227,21 +224,10 @@ class MLflow:
                 synchronous=True,
             )
 
-    def _upload(self, run: MLflowRun, path: str, source: BinaryIO, size_bytes: int) -> None:
-        """Store a file under `path`, by way of a temporary one: MLflow takes its name from the local file."""
-        target = PurePosixPath(path)
-        folder = str(target.parent) if target.parent.parts else None
-        with tempfile.TemporaryDirectory(prefix="mlobs-") as temporary:
-            local = Path(temporary, target.name)
-            with local.open("wb") as file:
-                shutil.copyfileobj(source, file, _COPY_BYTES)
-            with patience_for(size_bytes):
-                self._client.log_artifact(run.ref, str(local), folder)
-
     def _finish(self, run: MLflowRun, end: RunFinished) -> None:
         if end.traceback:
             content = end.traceback.encode("utf-8", "backslashreplace")
-            self._upload(run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content))
+            upload(self._client, run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content))
         self._forget_end(run, keep=mlflow_content.end_tags(end).keys())
         status, at = mlflow_content.final_status(end), mlflow_content.milliseconds(end.at)
         self._client.set_terminated(run.ref, status, at)

@@ -15,16 +15,15 @@ MLflow has no place for some facts; they go into tags under `mlobs.`, which `mlf
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from mlobs.backend import Entry
-from mlobs.events import Artifact, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
+from mlobs.backends.mlflow_files import in_grid
+from mlobs.events import Artifact, Dataset, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
 from mlobs.names import cut_name
 from mlobs.text import param_text
 
@@ -46,7 +45,6 @@ INFINITE, NAME = "mlobs.infinite.", "mlobs.name."
 TRACEBACK = "mlobs/traceback.txt"
 PARENT = "mlflow.parentRunId"
 
-_STEP = re.compile(r"\.step(-?\d+)(?=(?:\.[^./]*)?\Z)")
 # Name, value, milliseconds, step. NaN stands as None: it does not equal itself, so no set would find it.
 Point: TypeAlias = tuple[str, float | None, int, int]
 Text: TypeAlias = tuple[str, str]
@@ -60,6 +58,7 @@ class Content:
     params: dict[str, tuple[str, str]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     uploads: list[Entry] = field(default_factory=list)
+    datasets: list[Dataset] = field(default_factory=list)
     reopened: RunStarted | None = None
     end: RunFinished | None = None
     lowered: dict[str, str] = field(default_factory=dict)
@@ -90,7 +89,7 @@ class Content:
         self.lowered[key] = f"{before}; {reason}" if before else reason
 
 
-def translate(entries: Iterable[Entry]) -> Content:
+def translate(entries: Iterable[Entry]) -> Content:  # noqa: C901 - a line for each kind
     """Gather what the entries come to; of a tag and of an end, the last counts."""
     content = Content()
     for entry in entries:
@@ -103,8 +102,10 @@ def translate(entries: Iterable[Entry]) -> Content:
                 content.tags.update(values)
             case Artifact() as event:
                 content.uploads.append(entry)
-                if event.step is not None:
+                if event.step is not None and not in_grid(event):
                     content.lower(entry.key, "the step stands in the file's name there")
+            case Dataset() as event:
+                content.datasets.append(event)
             case RunStarted() as event:
                 content.end = None
                 content.reopened = event if event.attempt > 1 else None
@@ -194,20 +195,6 @@ def is_same(one: str, other: str) -> bool:
         return float(one) == float(other)
     except ValueError:
         return False
-
-
-def stored_path(event: Artifact) -> str:
-    """Return where an artifact lies: MLflow knows no steps, so `a/b.png` of step 3 is `a/b.step3.png`."""
-    if event.step is None:
-        return event.path
-    path = PurePosixPath(event.path)
-    return str(path.with_name(f"{path.stem}.step{event.step}{path.suffix}"))
-
-
-def logged_path(path: str) -> tuple[str, int | None]:
-    """Undo `stored_path`."""
-    match = _STEP.search(path)
-    return (path, None) if match is None else (path[: match.start()] + path[match.end() :], int(match[1]))
 
 
 def requests(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlobs.backends import mlflow_content
+from mlobs.backends.mlflow_files import IMAGES_TAG, TABLES_TAG
 from mlobs.errors import Unavailable
 
 
@@ -16,12 +17,14 @@ class MLflowRun:
     ref: str
     experiment_id: str
     parent_ref: str | None
+    shown: dict[str, str] = field(default_factory=dict)  # tags that tell MLflow's pages what there is
 
     @classmethod
     def of(cls, run: Any) -> MLflowRun:
         """Take from MLflow's own what is needed."""
         parent_ref = run.data.tags.get(mlflow_content.PARENT)
-        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref)
+        shown = {tag: text for tag, text in run.data.tags.items() if tag in (IMAGES_TAG, TABLES_TAG)}
+        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref, shown)
 
 
 def proper_id(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mlobs.backends import mlflow_content as content
-from mlobs.backends import mlflow_uri
+from mlobs.backends import mlflow_datasets, mlflow_files, mlflow_uri
 from mlobs.backends.mlflow_client import connect
 from mlobs.backends.mlflow_errors import translated
 from mlobs.errors import UsageError
@@ -23,7 +23,7 @@ from mlobs.names import cut_name, unescape_name
 MAX_INLINE_BYTES = 1 << 20  # larger artifacts are named with their size, without content
 _OWN_TAGS = frozenset(
     {content.RUN_ID, content.STARTED, content.PARENT_RUN_ID, content.PARENT, *content.END_TAGS}
-    | {content.ATTEMPT, content.REWOUND}
+    | {content.ATTEMPT, content.REWOUND, mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
     | {"mlflow.user", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
 )
 
@@ -35,7 +35,7 @@ class MLflowSource:
     tracking_uri: str = field(repr=False)
 
     def read(self, ref: str) -> Iterator[Event]:
-        """Yield the run's events: start, tags, params, a Metrics event per point, artifacts, end.
+        """Yield the run's events: start, tags, params, a Metrics event per point, datasets, artifacts, end.
 
         Params are text, as MLflow keeps them. A metric's points come in order of their time.
 
@@ -58,6 +58,8 @@ class MLflowSource:
             yield from _texts(run)
             for name in sorted(run.data.metrics):
                 yield from _points(client, run, name)
+            inputs = run.inputs.dataset_inputs if run.inputs else ()
+            yield from (mlflow_datasets.from_input(one, run.info.start_time / 1000) for one in inputs)
             yield from _ending(client, run)
 
 
@@ -120,8 +122,10 @@ def _ending(client: Any, run: Any) -> Iterator[Event]:
             if file.path == content.TRACEBACK and data is not None:
                 traceback = data.decode("utf-8", "replace")
                 continue
-            path, step = content.logged_path(file.path)
-            yield Artifact(at, path, file.file_size or len(data or b""), data=data, step=step)
+            known = mlflow_files.logged(file.path)
+            if known is not None:
+                size_bytes = file.file_size or len(data or b"")
+                yield Artifact(known.at or at, known.path, size_bytes, known.role, data=data, step=known.step)
     if info.end_time is not None and info.status != "RUNNING":
         yield _finished(run.data.tags, info.status, at, traceback)
 

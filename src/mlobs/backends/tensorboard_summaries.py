@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -48,7 +49,6 @@ FLOAT32_MAX = 3.4028234663852886e38  # IEEE 754 binary32
 MAX_TEXT_BYTES = 1 << 18  # the browser renders each text as a whole; more hangs the dashboard's tab
 MAX_LOG_CHARACTERS = 1 << 16  # of one text: a few screens
 MAX_IMAGE_BYTES = 1 << 22  # TensorBoard's checksum is pure Python: 0.5 s for 4 MiB
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 RUN_FACTS = (
     "run_id",
     "experiment",
@@ -156,11 +156,12 @@ class Encoder:
         is_final = artifact.raw is None
         if is_final and artifact.role == "text":
             return self._text(entry, artifact)
-        if is_final and artifact.role in ("image", "figure") and artifact.media_type == "image/png":
+        if is_final and artifact.role in ("image", "figure") and artifact.media_type.startswith("image/"):
             data = _content(self.batch, entry, artifact, MAX_IMAGE_BYTES + 1)
-            if len(data) <= MAX_IMAGE_BYTES and data.startswith(PNG_HEAD):
+            size_px = image_size_px(data) if len(data) <= MAX_IMAGE_BYTES else None
+            if size_px is not None:
                 self._note_loss(entry.key, artifact)
-                return image_event(artifact, data)
+                return image_event(artifact, data, size_px)
         self.lowered[entry.key] = "TensorBoard keeps no files: path, size and type are shown as text"
         rows = {"path": artifact.path, "size_bytes": artifact.size_bytes, "role": artifact.role}
         rows |= {"media_type": artifact.media_type, **(artifact.meta or {})}
@@ -218,13 +219,21 @@ def text_event(at: float, step: int, name: str, markdown: str) -> Any:
     return _event(at, step, summary_pb2.Summary.Value(tag=name + TEXT, metadata=metadata, tensor=tensor))
 
 
-def image_event(artifact: Artifact, png: bytes) -> Any:
-    """Hold a PNG as it is; its size stands at bytes 16-24 of the format (RFC 2083, IHDR)."""
-    image = summary_pb2.Summary.Image(
-        width=int.from_bytes(png[16:20], "big"),
-        height=int.from_bytes(png[20:24], "big"),
-        encoded_image_string=png,
-    )
+def image_size_px(content: bytes) -> tuple[int, int] | None:
+    """Return width and height of a PNG, JPEG, GIF or WebP; None if it is none, or damaged."""
+    from PIL import Image  # TensorBoard's own dependency
+
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return int(picture.width), int(picture.height)
+    except (OSError, ValueError, SyntaxError):  # Pillow's words for what is no image
+        return None
+
+
+def image_event(artifact: Artifact, content: bytes, size_px: tuple[int, int]) -> Any:
+    """Hold an image as it is: the dashboard hands its bytes to the browser."""
+    width, height = size_px
+    image = summary_pb2.Summary.Image(width=width, height=height, encoded_image_string=content)
     metadata = summary_pb2.SummaryMetadata(display_name=artifact.path)
     value = summary_pb2.Summary.Value(tag=artifact.path + IMAGE, metadata=metadata, image=image)
     return _event(artifact.at, artifact.step or 0, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 from pathlib import Path
 from typing import BinaryIO
@@ -34,27 +35,39 @@ def finished(run_folder: Path, writer: str, event: Artifact) -> Artifact:
         MlobsError: the content is damaged, or of a form that is not known here.
         OSError: it is not in the store (any more).
     """
-    content = _final_content(run_folder, writer, event)
+    content, is_new = _final(run_folder, writer, event)
+    if is_new and event.blob is not None and (event.raw or {}).get("form") in KEPT:
+        with contextlib.suppress(OSError):  # no room: the raw content stays, and is as good
+            raw = blob_path(run_folder, writer, event.blob)
+            finish_blob(raw, final_path(run_folder, writer, event.blob), content)
     return replace(event, raw=None, blob=None, data=content, size_bytes=len(content))
 
 
-def _final_content(run_folder: Path, writer: str, event: Artifact) -> bytes:
-    is_kept = event.blob is not None and (event.raw or {}).get("form") in KEPT
-    if event.blob is None or not is_kept:
+def final_content(run_folder: Path, writer: str, event: Artifact) -> bytes:
+    """The content of an artifact in its final form; the store stays as it is.
+
+    Raises:
+        MlobsError: the content is damaged, or of a form that is not known here.
+        OSError: it is not in the store (any more).
+    """
+    if event.raw is None:
+        with open_content(run_folder, writer, event) as content:
+            return content.read()
+    return _final(run_folder, writer, event)[0]
+
+
+def _final(run_folder: Path, writer: str, event: Artifact) -> tuple[bytes, bool]:
+    """The final content of what was kept raw, and whether it was made just now."""
+    with contextlib.suppress(FileNotFoundError):  # somebody made it: the raw content is gone
+        return _made(run_folder, writer, event), False
+    try:
         with open_content(run_folder, writer, event) as raw:
-            return encode(event, raw)
-    final = final_path(run_folder, writer, event.blob)
-    for _ in range(2):  # another lane may finish it between the two looks
-        try:
-            return final.read_bytes()
-        except FileNotFoundError:
-            pass  # nobody made it yet
-        try:
-            with open_content(run_folder, writer, event) as raw:
-                content = encode(event, raw)
-        except FileNotFoundError:
-            continue
-        with contextlib.suppress(OSError):  # no room: the raw content stays, and is as good
-            finish_blob(blob_path(run_folder, writer, event.blob), final, content)
-        return content
-    return final.read_bytes()
+            return encode(event, raw), True
+    except FileNotFoundError:
+        return _made(run_folder, writer, event), False  # between the two looks
+
+
+def _made(run_folder: Path, writer: str, event: Artifact) -> bytes:
+    if event.blob is None or (event.raw or {}).get("form") not in KEPT:
+        raise FileNotFoundError(errno.ENOENT, "nobody keeps it", event.path)
+    return final_path(run_folder, writer, event.blob).read_bytes()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlobs.errors import StoreError
+import msgspec
+
+from mlobs.encoding.finishing import final_content
+from mlobs.errors import StoreError, UsageError
 from mlobs.events import Artifact
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.store import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -18,8 +25,9 @@ class StoredArtifact:
     """One artifact of a run.
 
     `path` is its name in the run. `file` is where the content lies on the disk, None where it is
-    small enough to stand in the journal itself. `raw` is None for content in its final form, and
-    otherwise says how it was kept (an array's dtype and shape, for example).
+    small enough to stand in the journal itself. `raw` is None for content that was recorded in its
+    final form, and otherwise says how it was kept until somebody needed it (an array's dtype and
+    shape, for example); `read_bytes` has the final form of either.
     """
 
     path: str
@@ -31,18 +39,16 @@ class StoredArtifact:
     meta: dict[str, Any] | None = None
     raw: dict[str, Any] | None = None
     file: Path | None = None
-    _data: bytes | None = field(default=None, repr=False)
+    _place: tuple[Path, str, Artifact] = field(repr=False, kw_only=True)
 
     def read_bytes(self) -> bytes:
-        """Return the content.
+        """Return the content; of an image, a PNG.
 
         Raises:
             StoreError: the content is not in the store (any more).
         """
-        if self.file is None:
-            return self._data or b""
         try:
-            return self.file.read_bytes()
+            return final_content(*self._place)
         except OSError as error:
             raise StoreError(
                 error.errno or 0,
@@ -59,6 +65,31 @@ class StoredArtifact:
         """
         return self.read_bytes().decode(encoding, "replace")
 
+    def frame(self) -> pd.DataFrame:
+        """Return a table, or the numbers of a matrix with its labels, as a DataFrame.
+
+        Raises:
+            UsageError: it is neither.
+            StoreError: the content is not in the store (any more).
+        """
+        import pandas as pd
+
+        if self.role not in ("table", "matrix", "confusion_matrix"):
+            raise UsageError(f"artifact {self.path!r} is of role {self.role!r}; expected a table or a matrix")
+        content = self.read_bytes()
+        if self.media_type != "application/json":
+            frame: pd.DataFrame = pd.read_parquet(io.BytesIO(content))
+            return frame
+        document: dict[str, Any] = msgspec.json.decode(content)
+        cells, labels = document.get("matrix"), document.get("labels")
+        if cells is None:
+            table: pd.DataFrame = pd.DataFrame(document["data"], None, document["columns"])
+            return table
+        rows, columns = document.get("rows", labels), document.get("columns", labels)
+        numbers = [[float(one) for one in row] for row in cells]  # "NaN" and "Infinity" are texts there
+        matrix: pd.DataFrame = pd.DataFrame(numbers, rows, columns)
+        return matrix
+
 
 def stored(folder: RunFolder, writer: str, event: Artifact) -> StoredArtifact:
     """Say where the artifact of this writer's event lies; touches no file."""
@@ -72,5 +103,5 @@ def stored(folder: RunFolder, writer: str, event: Artifact) -> StoredArtifact:
         meta=event.meta,
         raw=event.raw,
         file=None if event.blob is None else blob_path(folder.path, writer, event.blob),
-        _data=event.data,
+        _place=(folder.path, writer, event),
     )

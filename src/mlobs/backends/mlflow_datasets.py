@@ -1,0 +1,83 @@
+"""Datasets as MLflow's own, to and fro: a run's inputs, under the name and digest of the data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from mlobs.events import Dataset
+
+_MAX_NAME, _MAX_DIGEST, _MAX_SOURCE, _MAX_SCHEMA, _MAX_TAG = 500, 36, 65_000, 1_000_000, 500
+_CONTEXT = "mlflow.data.context"  # mlflow.utils.mlflow_tags.MLFLOW_DATASET_CONTEXT
+_EVENT = "mlobs.dataset"  # what MLflow has no field for, of this run: MLflow shares a dataset between runs
+
+
+def to_inputs(events: list[Dataset]) -> list[Any]:
+    """Return the inputs of a run that MLflow is to log."""
+    from mlflow.entities import Dataset as MLflowDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    inputs = []
+    for event in events:
+        dataset = MLflowDataset(
+            name=event.name[:_MAX_NAME],
+            digest=event.fingerprint[:_MAX_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": event.source or ""})[:_MAX_SOURCE],
+            schema=_schema(event),
+            profile=json.dumps(
+                {"rows": event.rows, "fingerprint": event.fingerprint, "strength": event.strength}
+            ),
+        )
+        tags = [InputTag(_CONTEXT, event.context[:_MAX_TAG])]
+        exact = msgspec.json.encode(msgspec.structs.replace(event, columns=None)).decode()
+        if len(exact) <= _MAX_TAG:
+            tags.append(InputTag(_EVENT, exact))
+        inputs.append(DatasetInput(dataset, tags))
+    return inputs
+
+
+def from_input(given: Any, at: float) -> Dataset:
+    """Return the event of a run's input; exact, if mlobs logged it."""
+    tags = {tag.key: tag.value for tag in given.tags}
+    dataset = given.dataset
+    columns = _columns(dataset.schema)
+    if _EVENT in tags:
+        event: Dataset = msgspec.json.decode(tags[_EVENT], type=Dataset)
+        return msgspec.structs.replace(event, columns=columns)
+    profile = _document(dataset.profile)
+    return Dataset(
+        at,
+        dataset.name,
+        None,
+        str(profile.get("fingerprint", dataset.digest)),
+        str(profile.get("strength", "content")),
+        tags.get(_CONTEXT, ""),
+        _document(dataset.source).get("uri") or None,
+        profile.get("rows") if isinstance(profile.get("rows"), int) else None,
+        columns,
+    )
+
+
+def _schema(event: Dataset) -> str | None:
+    if event.columns is None:
+        return None
+    rows = [{"type": kind, "name": name, "required": True} for name, kind in event.columns.items()]
+    text = json.dumps({"mlflow_colspec": rows})
+    return text if len(text) <= _MAX_SCHEMA else None
+
+
+def _columns(schema: str | None) -> dict[str, str] | None:
+    rows = _document(schema).get("mlflow_colspec")
+    return {row.get("name", ""): str(row.get("type")) for row in rows} if isinstance(rows, list) else None
+
+
+def _document(text: str | None) -> dict[str, Any]:
+    """Return the JSON object that a text of any tool's holds, {} if it holds none."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
