@@ -19,6 +19,9 @@ LAYERS = [
     "mlobs.payload_recorder",
     "mlobs.handle",
     "mlobs.opened",
+    "mlobs.capturing",
+    "mlobs.capturing_streams",
+    "mlobs.capturing_screen",
     "mlobs.joining",
     "mlobs.opening",
     "mlobs.past",
@@ -55,7 +58,7 @@ VOCABULARY = {
     "mlobs.text",
     "mlobs.version",
 }
-FOUNDATIONS = {"msgspec"}  # what a backend may use besides the standard library and its vendor
+FOUNDATIONS = {"msgspec", "PIL"}  # of ours, what a backend may use besides the standard library and its vendor
 MODULES = modules()
 IMPORTS = own_imports()
 
