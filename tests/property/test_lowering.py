@@ -300,7 +300,7 @@ def test_an_artifact_of_an_unknown_role_is_an_image_or_a_file_or_a_text(
 @pytest.mark.parametrize(
     ("event", "path"),
     [
-        (Histogram(1.0, 3, "layer/w", [1.0], [0.0, 1.0]), "mlobs/histograms/layer/w/3.json"),
+        (Histogram(1.0, 3, "layer/w", [1.0], [0.0, 1.0]), "mlobs/histograms/layer/w.json"),
         (Dataset(1.0, "train: a", "v1", "f", "content"), "mlobs/datasets/train_x3A_ a.json"),
         (Snapshot(1.0, "code", {}), "mlobs/snapshot/code.json"),
         (ModelFingerprint(1.0, "model", "f", "v1"), "mlobs/model_fingerprints/model.json"),

@@ -22,7 +22,7 @@ _DIGEST_BYTES = 8
 def as_document(path: Callable[[Any], str]) -> Rule:
     """Make the rule that turns an event into the JSON file `mlobs/<path of the event>.json`.
 
-    Two events with one path both stay: the second becomes `<path>-2.json`. A file that belongs to
+    Two events with one path and step both stay: the second becomes `<path>-2.json`. A file that belongs to
     the event goes beside it, into the folder `<path>/`.
     """
 
@@ -32,7 +32,7 @@ def as_document(path: Callable[[Any], str]) -> Rule:
             return skipped(kind)
         fields = {"fields": event.fields} if isinstance(event, Unknown) else asdict(event)
         data = json_bytes({"kind": kind, **fields})
-        stem = _free_stem(f"mlobs/{path(event)}", data, memory)
+        stem = _free_stem(f"mlobs/{path(event)}", getattr(event, "step", None), data, memory)
         files = [json_file(event, f"{stem}.json", data, capabilities)]
         if isinstance(event, Snapshot) and event.blob is not None and "file" in capabilities.roles:
             files.append(_file_of(event, stem))
@@ -50,16 +50,15 @@ def takes_documents(capabilities: Capabilities) -> bool:
 def histogram_as_document(event: Histogram, capabilities: Capabilities, memory: Memory) -> Lowering:
     """Keep a histogram as a JSON file, and beside it a picture where pictures are shown."""
     stem = f"histograms/{file_name(event.name)}"
-    lowering = as_document(lambda one: f"{stem}/{one.step}")(event, capabilities, memory)
+    lowering = as_document(lambda _: stem)(event, capabilities, memory)
     if lowering.outcome == "skipped" or "image" not in capabilities.roles:
         return lowering
     data = json_bytes({"counts": event.counts, "edges": event.edges})
     document = lowering.events[0]
     assert isinstance(document, Artifact)
-    number = document.path.removeprefix(f"mlobs/{stem}/{event.step}").removesuffix(".json")
     picture = Artifact(
         at=event.at,
-        path=f"mlobs/{stem}/bars{number}.png",
+        path=f"{document.path.removesuffix('.json')}.png",
         size_bytes=len(data),
         role="image",
         media_type="image/png",
@@ -107,10 +106,10 @@ def _file_of(event: Snapshot, stem: str) -> Artifact:
     )
 
 
-def _free_stem(stem: str, data: bytes, memory: Memory) -> str:
+def _free_stem(stem: str, step: int | None, data: bytes, memory: Memory) -> str:
     digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
     free, number = stem, 1
-    while memory.documents.setdefault(free, digest) != digest:
+    while memory.documents.setdefault((free, step), digest) != digest:
         number += 1
         free = f"{stem}-{number}"
     return free

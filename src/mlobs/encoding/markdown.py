@@ -66,7 +66,7 @@ def _lines(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else value if isinstance(value, str) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
     line = " ".join(text.split())
     cut = line if len(line) <= MAX_CELL else f"{line[: MAX_CELL - 1]}…"
     return "".join(f"\\{one}" if one in "\\|`*_<>[]#" else one for one in cut)

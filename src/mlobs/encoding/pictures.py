@@ -9,8 +9,8 @@ from typing import Any
 
 _LONGEST_PX = 1000  # of the longer side of a heat map's grid
 _CELL_PX = (1, 48)  # at least and at most
-_READABLE_CELL_PX = 28  # from here on a cell shows its number
-_BARS_PX = (800, 400)
+_READABLE_CELL_PX = 36  # from here on a cell shows its number
+_BARS_PX = (480, 300)
 _MARGIN_PX, _LINE_PX, _FONT_PX = 8, 16, 12
 _INK, _PAPER, _BAR = (40, 40, 40), (255, 255, 255), (49, 104, 142)
 _DARK = 140  # grey value below which a number is written in white
@@ -124,7 +124,18 @@ def _write_numbers(picture: Any, rows: Sequence[Sequence[float]], corner: tuple[
             middle = (corner[0] + cell * across + cell // 2, corner[1] + cell * down + cell // 2)
             red, green, blue = picture.getpixel((middle[0], corner[1] + cell * down))
             is_dark = (red * 299 + green * 587 + blue * 114) // 1000 < _DARK  # luma, ITU-R BT.601
-            draw.text(middle, f"{value:.4g}", _PAPER if is_dark else _INK, font, anchor="mm")
+            draw.text(
+                middle,
+                _number(value),
+                _PAPER if is_dark else _INK,
+                font,
+                anchor="mm",
+            )
+
+
+def _number(value: float) -> str:
+    is_short_count = abs(value) < 100_000 and value % 1 == 0  # noqa: PLR2004 - five digits fit into a cell
+    return f"{value:.0f}" if is_short_count else f"{value:.3g}"
 
 
 def _write_upwards(picture: Any, text: str, foot: tuple[int, int]) -> None:
