@@ -92,12 +92,8 @@ def _cell(value: Any) -> Any:
         return plain(value) if type(value) is int else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None if math.isnan(value) else str(value)
-    try:
-        is_missing = value != value  # noqa: PLR0124 - NaT differs from itself; NA cannot tell
-        if is_missing is True or (is_missing is not False and type(is_missing) is type(value)):
-            return None
-    except Exception:  # of an object of the user's; its text stands for it
-        return text_of(value)
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas': no value, which equals nothing
+        return None
     known = plain(value)
     return _finite(known) if isinstance(known, float | list | dict) else known
 
