@@ -111,11 +111,11 @@ def test_what_is_no_table_is_refused(value, words):
 
 def test_a_table_too_large_for_json_says_what_to_type():
     rows = pd.DataFrame({"a": np.zeros(2_000_001)})
-    with pytest.raises(UsageError, match=r"'t\.parquet' \(pip install pyarrow\)"):
+    with pytest.raises(UsageError, match=r"'t\.parquet' \(pip install 'mlobs\[parquet\]'\)"):
         tables.table("t", rows)
 
 
 def test_parquet_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match="pip install pyarrow"):
+    with pytest.raises(UsageError, match=r"pip install 'mlobs\[parquet\]'"):
         tables.table("t.parquet", FRAME)

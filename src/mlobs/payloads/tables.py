@@ -36,7 +36,7 @@ def table(name: str, value: Any) -> Payload:
     if cells > _MAX_JSON_CELLS:
         raise UsageError(
             f"log_table({name!r}) got {cells:,} cells; expected at most {_MAX_JSON_CELLS:,} in JSON - "
-            f"name it {name + _PARQUET!r} (pip install pyarrow)"
+            f"name it {name + _PARQUET!r} (pip install 'mlobs[parquet]')"
         )
     content = msgspec.json.encode({"columns": columns, "data": rows})
     return Payload(named(name, ".json"), "table", "application/json", content)
@@ -137,7 +137,9 @@ def _parquet(name: str, frame: Any) -> bytes:
     try:
         named_by_text.to_parquet(content, engine="pyarrow", index=False)
     except ImportError as error:
-        raise UsageError(f"log_table({name!r}): Parquet needs a package - pip install pyarrow") from error
+        raise UsageError(
+            f"log_table({name!r}): Parquet needs a package - pip install 'mlobs[parquet]'"
+        ) from error
     except Exception as error:  # pyarrow: a column of values of several types
         hint = "name it without .parquet"
         raise UsageError(f"log_table({name!r}) cannot become Parquet: {error} - {hint}") from error
