@@ -17,6 +17,7 @@ BENCHMARKS = (
     "start_up",
     "training_loop",
     "throughput",
+    "payloads",
     "sweep",
     "read_back",
     "outage",
