@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, get_args, runtime_checkable
+from typing import BinaryIO, Literal, Protocol, get_args, runtime_checkable
 
 from mlobs.events import Event, Known, Role, RunStarted
 
@@ -38,6 +38,7 @@ class Capabilities:
         max_tag_length: the same for tags, with `tags.json`.
         nan: NaN is stored and read back as NaN.
         infinities: infinities are stored and read back as such.
+        float_bits: 64 if metric values are kept to the last bit, 32 if they are 32-bit floats there.
         stores_once: an event that was stored at any time before may be delivered again, and is
             stored once. Then the lane tells an event that breaks the backend from a backend in
             trouble, by delivering again an event that it has. False: only the latest batch may.
@@ -54,6 +55,7 @@ class Capabilities:
     max_tag_length: int | None = None
     nan: bool = True
     infinities: bool = True
+    float_bits: Literal[32, 64] = 64
     stores_once: bool = False
 
 

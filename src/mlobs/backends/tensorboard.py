@@ -57,6 +57,7 @@ class TensorBoard:
             }
         ),
         roles=frozenset({"text", "image", "figure"}),  # of a file it shows what names it, as a text
+        float_bits=32,
         max_events=10_000,  # about 0.5 s of CPU with 10 values each: a batch soon becomes visible
     )
 

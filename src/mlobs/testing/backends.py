@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from mlobs.backend import Backend, Batch, Capabilities, Receipt
+import msgspec
+
+from mlobs.backend import Backend, Batch, Capabilities, Receipt, Source
 from mlobs.errors import DeliveryError, ServerError, Unauthorized, Unavailable
-from mlobs.events import Event
+from mlobs.events import Artifact, Event
 
 Trouble: TypeAlias = Literal["unavailable", "server error", "unauthorized", "lost answer", "reject"]
 
@@ -39,7 +41,7 @@ class MemoryBackend:
         events = self.held.setdefault(batch.run.run_id, {})
         for entry in batch.entries:
             events.setdefault(entry.key, entry.event)
-            if type(entry.event).__name__ == "Artifact":
+            if isinstance(entry.event, Artifact):
                 with batch.open_blob(entry) as blob:
                     self.content[entry.key] = blob.read()
         return Receipt(ref=f"memory-{batch.run.run_id}")
@@ -47,9 +49,17 @@ class MemoryBackend:
     def close(self) -> None:
         """Keep everything: a test looks at it afterwards."""
 
+    def source(self) -> Source:
+        """Return the reader of what is held: this very object."""
+        return self
+
     def read(self, ref: str) -> Iterable[Event]:
-        """Yield the events of the run with this reference."""
-        yield from self.held.get(ref.removeprefix("memory-"), {}).values()
+        """Yield the events of the run with this reference, artifacts with their content."""
+        for key, event in self.held.get(ref.removeprefix("memory-"), {}).items():
+            if isinstance(event, Artifact):
+                yield msgspec.structs.replace(event, data=self.content[key], blob=None)
+            else:
+                yield event
 
 
 @dataclass
