@@ -1,0 +1,1 @@
+"""One module per framework, imported by name: `from mlobs.integrations.tensorboard import SummaryWriter`."""
