@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from mlobs.encoding.forms import KEPT, encode
+from mlobs.encoding.forms import KEPT, encode, is_raw
 from mlobs.events import Artifact
 from mlobs.journal.blobs import blob_path, final_path, finish_blob
 
@@ -50,7 +50,7 @@ def final_content(run_folder: Path, writer: str, event: Artifact) -> bytes:
         MlobsError: the content is damaged, or of a form that is not known here.
         OSError: it is not in the store (any more).
     """
-    if event.raw is None:
+    if not is_raw(event):
         with open_content(run_folder, writer, event) as content:
             return content.read()
     return _final(run_folder, writer, event)[0]

@@ -82,4 +82,4 @@ KEPT = frozenset({"array"})  # whose final content takes the raw content's place
 
 def is_raw(event: Any) -> bool:
     """Tell whether an event is an artifact whose content is not in its final form."""
-    return type(event) is Artifact and event.raw is not None
+    return type(event) is Artifact and event.raw is not None and "form" in event.raw
