@@ -31,6 +31,7 @@ _SETTINGS = (
     "hang_timeout_s",
     "linger_s",
     "secrets_allow",
+    "capture_logs",
 )
 
 

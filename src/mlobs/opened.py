@@ -8,6 +8,7 @@ import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import time
 from typing import Any
 
@@ -53,6 +54,7 @@ class Opened:
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)
+    _uncapture: Callable[[], None] | None = None
     facts: RunStarted = field(init=False)
     folder: RunFolder | None = field(init=False)
     writer: AnyWriter = field(init=False)
@@ -95,8 +97,22 @@ class Opened:
         if self.folder is None:
             return
         watch()
+        self._capture(face)
         if not self._is_seen_to():
             self._send(self.folder)
+
+    def _capture(self, face: current.Endable) -> None:
+        """Record what the program says, if that is wished for, until the run ends."""
+        settings = self.plan.settings
+        if not settings.capture_logs:
+            return
+        from mlobs import capturing  # most runs never need it
+
+        redaction = Redaction(settings.secrets_allow, os.environ)
+        with_output = settings.capture_logs == "all"
+        taker = capturing.Taker(self.append, redaction, self.troubles, with_output)
+        capturing.begin(face, taker, delivers_here=settings.delivery == "thread")
+        self._uncapture = partial(capturing.end, face)
 
     def _is_seen_to(self) -> bool:
         """Somebody else's sender delivers what is recorded here: that of the program which opened the run."""
@@ -119,6 +135,8 @@ class Opened:
         """
         if not self.is_open or os.getpid() != self._pid:
             return
+        if self._uncapture is not None:
+            self._uncapture()
         with self.troubles.noted("finish", self.facts.run_id):
             try:
                 self._append_end(ending)

@@ -83,6 +83,33 @@ def _patience(value: Any) -> float:
     return float(value)
 
 
+def _capture(value: Any) -> bool | str:
+    if not isinstance(value, bool) and value != "all":
+        raise ValueError(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(value)  # noqa: TRY004 - the loader turns one type of error into its message
+    return value
+
+
+def _interval(value: Any) -> float:
+    if not MIN_INTERVAL_S <= _seconds(value) < math.inf:
+        raise ValueError(value)
+    return float(value)
+
+
+def _truth(text: str) -> Any:
+    """What a text of the environment says, if it says yes or no."""
+    words = {"true": True, "1": True, "yes": True, "on": True}
+    words |= {"false": False, "0": False, "no": False, "off": False}
+    return words.get(text.lower(), text.lower())
+
+
+MIN_INTERVAL_S = 0.5  # a sample of a tree with 50 processes takes 10 ms: 2 % of one core, niced
+
 _TEXT = Kind("a text that is not empty", "churn", _text)
 _NAMES = Kind("a list of names", ["mlflow", "tensorboard"], _names, _split)
 _FOLDER = Kind("a folder on this machine", "/data/mlobs", _folder)
@@ -141,6 +168,19 @@ class Settings:
         300.0,
         Kind("seconds, 1 or more", 300.0, _patience, float),
         "seconds after which a call of a backend's library that has not returned is given up",
+    )
+    capture_logs: bool | Literal["all"] = _row(
+        False,
+        Kind('true, false or "all"', True, _capture, _truth),
+        "whether a run records what the program logs; with all also what it prints",
+    )
+    system_metrics: bool = _row(
+        False,
+        Kind("true or false", True, _switch, _truth),
+        "whether the sender records the load of the program and its machine, under system/",
+    )
+    system_metrics_s: float = _row(
+        10.0, Kind("seconds, 0.5 or more", 10.0, _interval, float), "seconds between two samples of it"
     )
     linger_s: float = _row(300.0, _SECONDS, "seconds that the sender goes on trying after the program ended")
     backend_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

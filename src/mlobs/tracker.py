@@ -44,6 +44,9 @@ class Tracker:
         on_error: "warn", or "raise" for tests: what a call does that cannot record its value.
         on_conflict: what counts when a parameter changes: "keep_first", "overwrite" or "raise".
         finish_timeout_s: seconds that this process may wait for delivery, in all.
+        capture_logs: True records what reaches the root logger, "all" also what is printed.
+        system_metrics: the sender records the load of the program and its machine, under `system/`.
+        system_metrics_s: seconds between two samples of it, 0.5 or more.
 
     Raises:
         UsageError: an unknown backend, option or value; the message says what to type.
@@ -62,6 +65,9 @@ class Tracker:
         on_error: OnError | None = None,
         on_conflict: OnConflict | None = None,
         finish_timeout_s: float | None = None,
+        capture_logs: bool | Literal["all"] | None = None,
+        system_metrics: bool | None = None,
+        system_metrics_s: float | None = None,
     ) -> None:
         self.settings: Settings = load_settings(
             cwd=Path.cwd(),
@@ -74,6 +80,9 @@ class Tracker:
             on_error=on_error,
             on_conflict=on_conflict,
             finish_timeout_s=finish_timeout_s,
+            capture_logs=capture_logs,
+            system_metrics=system_metrics,
+            system_metrics_s=system_metrics_s,
         )
         self.experiment = self.settings.experiment
         self._plan = _plan(self.settings, self.settings.backends if backends is None else backends)

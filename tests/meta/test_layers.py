@@ -58,7 +58,10 @@ VOCABULARY = {
     "mlobs.text",
     "mlobs.version",
 }
-FOUNDATIONS = {"msgspec", "PIL"}  # of ours, what a backend may use besides the standard library and its vendor
+FOUNDATIONS = {
+    "msgspec",
+    "PIL",
+}  # of ours, what a backend may use besides the standard library and its vendor
 MODULES = modules()
 IMPORTS = own_imports()
 
