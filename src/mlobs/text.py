@@ -6,7 +6,10 @@ import base64
 import json
 import math
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
+
+from mlobs.events import Log
 
 
 def param_text(value: Any) -> str:
@@ -37,6 +40,13 @@ def preview(text: str, limit: int, where: str) -> str:
     if len(end) >= limit:
         end = "…"[:limit]
     return text[: limit - len(end)] + end
+
+
+def log_line(log: Log) -> str:
+    """Write one log event as text: time (UTC), where it came from, message, traceback."""
+    time = datetime.fromtimestamp(log.at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
+    source = f"{log.level} {log.logger}".strip() if log.stream == "logging" else log.stream
+    return "\n".join(filter(None, (f"{time[:-6]} {source}: {log.message}", log.exception)))
 
 
 def _plain(value: Any) -> Any:

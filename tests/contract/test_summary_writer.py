@@ -47,7 +47,8 @@ def test_a_script_with_one_import_changed_leaves_the_same_values_in_tensorboard_
     source = (SCRIPTS / script).read_text(encoding="utf-8")
     assert source.count(IMPORT) == 1
     run(tmp_path / "theirs", source.replace(IMPORT, WRITERS[theirs]))
-    run(tmp_path / "ours", source.replace(IMPORT, OURS), MLOBS_BACKENDS="mlflow,tensorboard")
+    settings = {"MLOBS_BACKENDS": "mlflow,tensorboard", "MLOBS_FINISH_TIMEOUT_S": "200"}
+    run(tmp_path / "ours", source.replace(IMPORT, OURS), **settings)
 
     expected, held = values_of(tmp_path / "theirs" / "runs"), values_of(tmp_path / "ours" / "runs")
 

@@ -144,7 +144,7 @@ def test_runs_of_a_month_offline_arrive_with_the_times_of_then(tmp_path):
 
 
 GROWING = """
-import sys, time
+import os, sys, time
 import mlobs
 tracker = mlobs.Tracker("moved", store="store", finish_timeout_s=60, mode=sys.argv[1],
                         backends=[mlobs.backends.MLflow("sqlite:///mlflow.db")] + eval(sys.argv[2]))
@@ -154,9 +154,14 @@ with tracker.start_run("grows", run_id="grows") as run:
         if step % 500 == 0:
             run.log_text(f"notes-{step}", "x" * 100_000)
         time.sleep(0.001)
-    if sys.argv[1] == "online":
-        time.sleep(2)
+    for _ in range(1200):
+        if not os.path.exists("wait"):
+            break
+        time.sleep(0.05)
 """
+
+
+COPIES = 3
 
 
 @pytest.mark.slow
@@ -165,17 +170,20 @@ def test_a_store_that_is_copied_while_it_grows_is_delivered_from_both_places_onc
     original, copy = tmp_path / "store", tmp_path / "elsewhere" / "copy"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     copies = 0
+    (tmp_path / "wait").touch()
     with running(tmp_path, GROWING, mode, "[]") as training:
         eventually(lambda: run_ids(tmp_path) == ["grows"])
         while training.poll() is None:
             copied(original, copy)
             (synced,) = sync(Store(copy).runs(), patience_s=60)
             copies += 1
+            if copies == COPIES:
+                (tmp_path / "wait").unlink()
         assert training.returncode == 0, (tmp_path / "output").read_text()
     copied(original, copy)
     (synced,) = sync(Store(copy).runs())
 
-    assert copies > 2
+    assert copies >= COPIES
     total = len(list(mlobs.load_run("grows", store=copy).events()))
     assert (report(Store(copy).run("grows"))["mlflow"].delivered, total) == (total, 3008)  # each once
     assert synced.is_settled, synced
@@ -207,7 +215,8 @@ BOARD = "[mlobs.backends.TensorBoard('board')]"
 def test_a_copy_neither_cuts_nor_stops_the_board_of_an_original_that_has_begun_it(tmp_path):
     with running(tmp_path, GROWING, "online", BOARD) as training:
         eventually(lambda: run_ids(tmp_path) == ["grows"])
-        eventually(lambda: report(Store(tmp_path / "store").run("grows"))["tensorboard"].delivered)
+        folder = Store(tmp_path / "store").run("grows")
+        eventually(lambda: [one for one in report(folder).values() if one.delivered])
         copied(tmp_path / "store", tmp_path / "copy")
         for _ in range(3):
             sync(Store(tmp_path / "copy").runs(), only=["tensorboard"], patience_s=1)

@@ -49,6 +49,7 @@ from mlobs.events import (
 from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
 from mlobs.testing import FlakyBackend, MemoryBackend
+from mlobs.text import log_line
 
 RUNS = 2
 WORDS = ["unavailable", "server error", "unauthorized", "lost answer", "reject", None]
@@ -333,8 +334,15 @@ class Delivery(RuleBasedStateMachine):
     def check_rejected(self, run):
         rejected = States(run.folder.delivery).refresh().of("memory").rejected
         for key in rejected:
-            is_scripted = (run.run_id, key) in self.vendor.rejected
+            is_scripted = (run.run_id, key) in self.vendor.rejected or self.is_refused_line(run, key)
             assert is_scripted or _number(run.events[key]) in self.ever_poisoned, f"{key} was given up"
+
+    def is_refused_line(self, run, key) -> bool:
+        """The file that the line stood in was refused: its key is that of a later line."""
+        later = list(run.events)[list(run.events).index(key) :]
+        return isinstance(run.events[key], Log) and any(
+            (run.run_id, one) in self.vendor.rejected and isinstance(run.events[one], Log) for one in later
+        )
 
     def is_settled(self, run_id, key) -> bool:
         writer, _, offset = key.partition("/")[0].rpartition(":")
@@ -375,15 +383,27 @@ class Delivery(RuleBasedStateMachine):
             kinds = {key: type(event) for key, event in run.events.items()}
             rejected = States(run.folder.delivery).refresh().of("memory").rejected
             logs = {key for key, kind in kinds.items() if kind is Log}
-            histograms = {key for key, kind in kinds.items() if kind is Histogram} - rejected
-            assert (one.pending, one.skipped) == (0, len(logs))
-            assert (one.rejected, one.lowered) == (len(rejected), len(histograms))
-            assert one.delivered == len(run.events) - len(logs) - len(histograms) - len(rejected)
+            lowered = {key for key, kind in kinds.items() if kind in (Histogram, Log)} - rejected
+            assert (one.pending, one.skipped) == (0, 0)
+            assert (one.rejected, one.lowered) == (len(rejected), len(lowered))
+            assert one.delivered == len(run.events) - len(lowered) - len(rejected)
             held = {key: event for key, event in self.memory.held[run.run_id].items() if "/" not in key}
             assert set(run.events) - logs - rejected <= set(held)
             for key, event in held.items():
-                assert kinds[key] is Histogram or event == run.events[key]
+                assert kinds[key] in (Histogram, Log) or event == run.events[key]
+            self.check_lines(run, logs, rejected)
             self.check_rejected(run)
+
+    def check_lines(self, run, logs, rejected):
+        """The files of log lines hold each line that was not refused, once and in order."""
+        held = self.memory.held[run.run_id].items()
+        files = {event.path: event.data.decode().splitlines() for key, event in held if key in logs}
+        for writer in run.writers:
+            mine = [key for key in run.events if key in logs and key.startswith(f"{writer.id}:")]
+            lines = [line for path in sorted(files) if writer.id in path for line in files[path]]
+            wanted = {log_line(run.events[key]): key for key in mine}
+            assert lines == [line for line in wanted if line in lines]
+            assert {key for line, key in wanted.items() if line not in lines} <= rejected
 
 
 class DeliveryThatMayNotRepeat(Delivery):
@@ -403,7 +423,7 @@ def _event(kind, number, at):
         case "artifact":
             return Artifact(at, f"{number}.bin", 1, data=b"x")
         case "log":
-            return Log(at, "said", step=number)
+            return Log(at, f"said {number}")
         case _:
             return Histogram(at, number, "h", [1.0], [0.0, 1.0])
 

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
@@ -40,6 +39,7 @@ from mlobs.events import (
     Tags,
     kind_of,
 )
+from mlobs.text import log_line
 
 # A tag belongs to one dashboard: the suffixes (those of TensorFlow's and PyTorch's writers) keep a
 # text or histogram from taking the name of a metric, which would then never be drawn.
@@ -250,13 +250,6 @@ def finished_event(finished: RunFinished, *, is_session: bool) -> Any:
         status = STATUS.get(finished.status, api_pb2.STATUS_FAILURE)
         event.summary.value.append(hparams_end(status, finished.at))
     return event
-
-
-def log_line(log: Log) -> str:
-    """Write one log event as text: time (UTC), where it came from, message, traceback."""
-    time = datetime.fromtimestamp(log.at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
-    source = f"{log.level} {log.logger}".strip() if log.stream == "logging" else log.stream
-    return "\n".join(filter(None, (f"{time[:-6]} {source}: {log.message}", log.exception)))
 
 
 def code_block(text: str) -> str:

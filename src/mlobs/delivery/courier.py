@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from mlobs.backend import Backend, Receipt
-from mlobs.delivery.feed import Draft, Feed
+from mlobs.delivery.draft import Draft
+from mlobs.delivery.feed import Feed
 from mlobs.delivery.lane import Evidence, Lane, Search, describe
 from mlobs.delivery.probe import find_probe
 from mlobs.delivery.state import Doubted, LaneChanged, Settled, States, StateWriter

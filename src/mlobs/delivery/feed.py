@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from msgspec.structs import replace
 
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
 from mlobs.delivery.attempts import Attempt, Attempts
+from mlobs.delivery.draft import Draft, Outcomes, answered, derived_key, notes_on
 from mlobs.delivery.lowering import Memory, lower
+from mlobs.delivery.rolling import Roll, recalled, rolled
 from mlobs.delivery.start import find_start
-from mlobs.delivery.state import BackendState, Note, Outcome, Settled, States
+from mlobs.delivery.state import BackendState, Outcome, Settled, States
 from mlobs.encoding.finishing import finished, open_content
 from mlobs.encoding.forms import is_raw
 from mlobs.errors import MlobsError
@@ -26,24 +26,6 @@ from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
 MOST_RAW = 16  # in a batch: making a PNG takes tens of milliseconds, and it is held in memory
-
-Outcomes: TypeAlias = Mapping[str, tuple[Outcome, str, str]]  # (outcome, reason, kind) by the event's key
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The next events of one writer, as the backend takes them; `until` is where they end.
-
-    `outcomes` holds (outcome, reason, kind) of those that were lowered or skipped, by key.
-    `has_end`: the end of the run's latest attempt is among them.
-    """
-
-    writer: str
-    until: int
-    events: int
-    entries: tuple[Entry, ...]
-    outcomes: Outcomes
-    has_end: bool = False
 
 
 class Feed:
@@ -63,6 +45,7 @@ class Feed:
         self._ends: dict[str, RunFinished] = {}  # by writer, the end that its cursor stands before
         self._capabilities = capabilities
         self._memory: Memory | None = None
+        self._rolls: dict[str, Roll] = {}  # by writer, as of its cursor
 
     @property
     def run_id(self) -> str:
@@ -111,13 +94,13 @@ class Feed:
         """The record that this draft was answered for; None: nothing of it needed to be sent."""
         if receipt is None:
             return self._record(draft, draft.outcomes, at)
-        record = self._record(draft, _answered(draft, receipt), at)
+        record = self._record(draft, answered(draft, receipt), at)
         return replace(record, ref=receipt.ref, url=receipt.url, vendor_id=receipt.vendor_id)
 
     def parked(self, draft: Draft, reason: str, at: float) -> Settled:
         """The record that the draft's one event is refused for good; the reference stays what it was."""
         refused = Receipt(ref="", rejected={entry.key: reason for entry in draft.entries[:1]})
-        return self._record(draft, _answered(draft, refused), at)
+        return self._record(draft, answered(draft, refused), at)
 
     def _record(self, draft: Draft, outcomes: Outcomes, at: float) -> Settled:
         return Settled(
@@ -128,13 +111,14 @@ class Feed:
             until=draft.until,
             events=draft.events,
             ref=self.state.ref,
-            notes=_notes(outcomes),
+            notes=notes_on(outcomes),
             begin=self.state.cursors.get(draft.writer, 0),
         )
 
     def accept(self, record: Settled, draft: Draft) -> None:
         """Go on behind a draft, once its record is on the disk."""
         self.state.merge(record)
+        self._rolls[draft.writer] = draft.roll
         self.is_complete = self.is_complete or draft.has_end
 
     def _draft_of(self, writer: str, limit: int, ending: Attempt | None = None) -> Draft | None:
@@ -162,17 +146,18 @@ class Feed:
                 break
             key = f"{writer}:{offset}"
             lowering = lower(event, self._capabilities, memory)
-            entries += [
-                Entry(derived_key(key, part), self._finished(writer, one))
-                for part, one in enumerate(lowering.events)
-            ]
+            entries += [Entry(derived_key(key, part), one) for part, one in enumerate(lowering.events)]
             if lowering.outcome != "native":
                 outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))
             until, events = end, events + 1
             has_end = has_end or (isinstance(event, RunFinished) and ending is self._attempts.latest)
             if events >= limit:
                 break
-        return Draft(writer, until, events, tuple(entries), outcomes, has_end) if events else None
+        if not events:
+            return None
+        joined = rolled(writer, entries, self._rolls.get(writer) or Roll())
+        ready = tuple(Entry(entry.key, self._finished(writer, entry.event)) for entry in joined.entries)
+        return Draft(writer, until, events, ready, outcomes, joined.keys, joined.roll, has_end)
 
     def _recalled(self) -> Memory:
         """What lowering must know of the events that were settled before this feed began.
@@ -196,7 +181,9 @@ class Feed:
                     return
                 if start and not is_metrics(body):
                     event = decode_event(body)
-                    lower(event, self._capabilities, memory)
+                    lowering = lower(event, self._capabilities, memory)
+                    roll = self._rolls.setdefault(writer, Roll())
+                    self._rolls[writer] = recalled(roll, lowering.events)
                     latest = self._attempts.latest
                     if isinstance(event, RunFinished) and latest and latest.is_end(writer, event):
                         self.is_complete = True
@@ -227,49 +214,5 @@ class Feed:
 _VALUED = (Metrics, Params, Tags)
 
 
-def derived_key(key: str, part: int) -> str:
-    """The key of the part-th event that lowering made of one; the first keeps the event's own."""
-    return key if part == 0 else f"{key}/{part}"
-
-
-def root_key(key: str) -> str:
-    """The key of the recorded event that an entry's key derives from."""
-    return key.partition("/")[0]
-
-
 def _values_in(event: Event) -> int:
     return len(event.values) if isinstance(event, _VALUED) else 0
-
-
-def _answered(draft: Draft, receipt: Receipt) -> Outcomes:
-    """What became of the events of a draft, given the backend's answer to their entries.
-
-    An event is rejected if the entry that stands for it is. If only a part that was derived from it
-    is, the rest arrived: that is lowering, and its reason stands beside the others.
-    """
-    outcomes = dict(draft.outcomes)
-    kinds = {entry.key: kind_of(entry.event) for entry in draft.entries}
-    in_part = {key: reason for key, reason in receipt.rejected.items() if root_key(key) != key}
-    for key, reason in [*receipt.lowered.items(), *in_part.items()]:
-        if key in kinds:
-            root = root_key(key)
-            _, earlier, kind = outcomes.get(root, ("lowered", "", kinds.get(root, kinds[key])))
-            outcomes[root] = ("lowered", f"{earlier}; {reason}" if earlier else reason, kind)
-    for key, reason in receipt.rejected.items():
-        if key in kinds and key not in in_part:
-            outcomes[key] = ("rejected", reason, outcomes[key][2] if key in outcomes else kinds[key])
-    return outcomes
-
-
-def _notes(outcomes: Outcomes) -> tuple[Note, ...]:
-    """Group what did not arrive as it was by reason; a rejected event keeps a note of its own."""
-    counts: Counter[tuple[Outcome, str, str, str]] = Counter()
-    first: dict[tuple[Outcome, str, str, str], str] = {}
-    for key, (outcome, reason, kind) in outcomes.items():
-        group = (outcome, reason, kind, key if outcome == "rejected" else "")
-        counts[group] += 1
-        first.setdefault(group, key)
-    return tuple(
-        Note(outcome=group[0], reason=group[1], kind=group[2], key=first[group], count=count)
-        for group, count in counts.items()
-    )

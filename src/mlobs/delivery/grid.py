@@ -68,6 +68,7 @@ def _form(event: Event) -> str:
         return "JSON file" if event.role == "file" else "JSON text"
     raw = event.raw or {}
     described = {"table": "text with the first rows", "reference": "text with path, size and digest"}
+    described["line"] = "rolling text files"
     return described.get(str(raw.get("form")), event.role)
 
 

@@ -16,6 +16,7 @@ from mlobs.delivery.fitting import (
     texts_as_file,
 )
 from mlobs.delivery.memory import Lowering, Memory, Rule
+from mlobs.delivery.rolling import log_as_line
 from mlobs.events import (
     Artifact,
     Dataset,
@@ -77,7 +78,7 @@ TABLE: dict[type[Any], Row] = {
     Params: Row(fit_texts, texts_as_file),
     Metrics: Row(fit_metrics, _skip),
     Tags: Row(fit_texts, texts_as_file),
-    Log: Row(_as_it_is, _skip),
+    Log: Row(_as_it_is, log_as_line),
     Artifact: Row(fit_artifact, _skip),
     Histogram: Row(_as_it_is, histogram_as_document),
     Dataset: Row(_as_it_is, as_document(lambda event: f"datasets/{file_name(event.name)}")),

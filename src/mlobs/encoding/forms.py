@@ -70,12 +70,18 @@ def _reference(event: Artifact, content: BinaryIO) -> bytes:
     return markdown.reference(event, content).encode()
 
 
+def _line(event: Artifact, content: BinaryIO) -> bytes:
+    del event
+    return content.read()
+
+
 FORMS: Mapping[str, Encoder] = {
     "array": _array,
     "heat map": _heat_map,
     "bars": _bars,
     "table": _table,
     "reference": _reference,
+    "line": _line,
 }
 KEPT = frozenset({"array"})  # whose final content takes the raw content's place on the disk
 
