@@ -24,13 +24,13 @@ def param_text(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return the value as indented JSON in UTF-8, in the order it came in.
+def json_bytes(value: Any, *, indent: int | None = 1) -> bytes:
+    """Return the value as JSON in UTF-8, indented or in one line, in the order it came in.
 
     JSON has no NaN and no infinities: they become the strings "NaN", "Infinity", "-Infinity", which
     `float` reads. Bytes become Base64 text, any other object its `str`.
     """
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=1)
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=indent)
     return text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes JSON's own escape of it
 
 

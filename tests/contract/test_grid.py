@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 import mlobs
-from mlobs.events import Dataset, ModelFingerprint, Snapshot
+from mlobs.events import Dataset, Log, ModelFingerprint, Snapshot
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -104,6 +104,9 @@ def held(tmp_path_factory):
         )
         run._opened.append(Snapshot(at, "environment", {"python": "3.11"}))
         run._opened.append(ModelFingerprint(at, "model", "b3:cd", "v1"))
+        run._opened.append(Log(at, "the loss is high", "WARNING", "train"))
+        run._opened.append(Log(at + 1, "epoch 1", stream="stdout"))
+        run._opened.append(Log(at + 2, "it fails", "ERROR", "train", exception="Traceback: no"))
     assert all(one.is_settled and one.rejected == one.skipped == 0 for one in run.delivery().values())
     return Held(folder, run)
 
@@ -239,6 +242,18 @@ def test_snapshots_and_fingerprints(held):
     assert json.loads(held.text("mlobs/snapshot/environment.json").strip("`\n"))["facts"] == {
         "python": "3.11"
     }
+
+
+def test_logs(held):
+    [path] = held.files("logs")
+    lines = held.file(path).decode().splitlines()
+    assert [re.sub(r"^\d{4}-\S+ \S+ ", "", line) for line in lines] == [
+        "WARNING train: the loss is high",
+        "stdout: epoch 1",
+        "ERROR train: it fails",
+        "Traceback: no",
+    ]
+    assert held.text("log") == "```\n" + "\n".join(lines) + "\n```"
 
 
 def test_status(held):

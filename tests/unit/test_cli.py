@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from recorded import flip, open_run, record_run, vanished_run
+from recorded import add_writer, flip, open_run, record_run, vanished_run
 from typer.testing import CliRunner
 
 from mlobs.cli.app import app
@@ -376,3 +376,48 @@ def _read_terminal(controller):
         return os.read(controller, 65536)
     except OSError:  # Linux answers EIO once the other side is closed
         return b""
+
+
+def test_tail_prints_the_last_lines_of_all_writers_by_time(store):
+    folder, writer = open_run(store, Log(1001.0, "one"), Metrics(1002.0, 0, {"loss": 1.0}))
+    add_writer(folder, Log(1002.5, "two", "ERROR", "rank1", exception="Traceback:\n  no"))
+    writer.append(Log(1003.0, "three\x1b[31m", stream="stdout"))
+    writer.close()
+
+    assert mlobs("tail", "latest").stdout.splitlines() == [
+        "1970-01-01 00:16:41.000 INFO: one",
+        "1970-01-01 00:16:42.500 ERROR rank1: two",
+        "Traceback:",
+        "  no",
+        r"1970-01-01 00:16:43.000 stdout: three\x1b[31m",
+    ]
+    assert mlobs("tail", "latest", "-n", "1").stdout.count("\n") == 1
+    lines = [json.loads(line) for line in mlobs("tail", "latest", "-n", "0", "--json").stdout.splitlines()]
+    assert [line["message"] for line in lines] == ["one", "two", "three\x1b[31m"]
+
+
+def test_tail_says_what_to_type_where_nothing_was_captured(store):
+    record_run(store)
+    assert "MLOBS_CAPTURE_LOGS" in mlobs("tail", "latest").stderr
+
+
+def test_tail_follows_a_run_to_its_end(store):
+    folder, writer = open_run(store, Log(1001.0, "before"))
+    following = subprocess.Popen(
+        [*MLOBS, "tail", folder.run_id, "-f"], stdout=subprocess.PIPE, text=True, cwd=store.path.parent
+    )
+    assert following.stdout is not None
+    assert following.stdout.readline().endswith("before\n")
+    writer.append(Log(1002.0, "while it is followed"))
+    assert following.stdout.readline().endswith("while it is followed\n")
+    writer.append(Log(1003.0, "the last word"))
+    writer.append(RunFinished(1004.0, "FINISHED"))
+    rest, _ = following.communicate(timeout=30)
+
+    assert rest.endswith("the last word\n")
+    assert following.returncode == 0
+
+
+def test_tail_stops_when_the_followed_process_has_died(store):
+    folder = vanished_run(store)
+    assert mlobs("tail", folder.run_id, "-f").stdout == ""

@@ -16,6 +16,7 @@ from mlobs.cli.repair import repair
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
+from mlobs.cli.tail import tail
 from mlobs.errors import MlobsError
 
 CANNOT = 2  # the same code as for an unknown option
@@ -85,5 +86,5 @@ def root(
     del version
 
 
-for _command in (runs, show, sync, repair, config, doctor):
+for _command in (runs, show, tail, sync, repair, config, doctor):
     app.command()(_command)

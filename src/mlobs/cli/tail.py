@@ -1,0 +1,75 @@
+"""`mlobs tail`: the end of a run's log, and what is added to it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from msgspec.structs import asdict
+
+from mlobs.cli.options import StoreOption
+from mlobs.cli.output import printable
+from mlobs.events import Log
+from mlobs.read.location import open_store
+from mlobs.read.log_tail import LogTail
+from mlobs.text import json_bytes, log_line
+
+DEFAULT_LINES = 10  # as tail(1)
+LOOK_S = 0.25
+_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+
+
+def tail(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    *,
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", min=0, help="So many of the last lines; 0 is all.")
+    ] = DEFAULT_LINES,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with what is added, until the run ends or Ctrl-C.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Print the end of a run's log: what it logged and, if that was captured too, what it printed.
+
+    \b
+    mlobs tail latest
+    mlobs tail latest -f
+    mlobs tail 20240131-1200 -n 0 | grep -i nan
+
+    A run has a log if its tracker has capture_logs=True, or MLOBS_CAPTURE_LOGS=true is set.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    log = LogTail(open_store(store).find(run))
+    found = log.read()
+    if not found and not follow:
+        typer.echo("no log was recorded - type: MLOBS_CAPTURE_LOGS=true before the training", err=True)
+    _print(found[-lines:], as_json=as_json)  # [-0:] is all
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(log, as_json=as_json)
+
+
+def _follow(log: LogTail, *, as_json: bool) -> None:
+    has_ended = False
+    while not has_ended:
+        time.sleep(LOOK_S)
+        has_ended = log.has_ended()  # before the look: what came before the end is printed
+        _print(log.read(), as_json=as_json)
+
+
+def _print(lines: Iterable[Log], *, as_json: bool) -> None:
+    for line in lines:
+        if as_json:
+            typer.echo(json_bytes(asdict(line), indent=None))
+            continue
+        for text in log_line(line).splitlines():
+            typer.echo(_styled(printable(text), line.level))
+
+
+def _styled(text: str, level: str) -> str:
+    return typer.style(text, fg=_STYLES.get(level)) if sys.stdout.isatty() else text
