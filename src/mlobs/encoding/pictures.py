@@ -47,7 +47,9 @@ def heat_map(
     names = [_short(one) for one in row_labels or ()] if cell >= _LINE_PX else []
     heads = [_short(one) for one in column_labels or ()] if cell >= _LINE_PX else []
     left = _MARGIN_PX + int(max((font.getlength(one) for one in names), default=0)) + _MARGIN_PX
-    top = _MARGIN_PX + int(max((font.getlength(one) for one in heads), default=0)) + _MARGIN_PX
+    longest = int(max((font.getlength(one) for one in heads), default=0))
+    is_upright = longest > cell  # heads that are no wider than their column are written as they are read
+    top = _MARGIN_PX + (longest if is_upright else _LINE_PX * bool(heads)) + _MARGIN_PX
     top += _LINE_PX if axes else 0
     title = f"{axes[0]} down, {axes[1]} across" if axes else ""
     width = max(left + cell * len(rows[0]), _MARGIN_PX + int(font.getlength(title))) + _MARGIN_PX
@@ -61,7 +63,11 @@ def heat_map(
         middle = top + cell * number + cell // 2
         draw.text((left - _MARGIN_PX // 2, middle), name, _INK, font, anchor="rm")
     for number, head in enumerate(heads):
-        _write_upwards(picture, head, (left + cell * number + cell // 2, top - _MARGIN_PX // 2))
+        foot = (left + cell * number + cell // 2, top - _MARGIN_PX // 2)
+        if is_upright:
+            _write_upwards(picture, head, foot)
+        else:
+            draw.text(foot, head, _INK, font, anchor="md")
     if cell >= _READABLE_CELL_PX:
         _write_numbers(picture, rows, (left, top), cell)
     return _png(picture)
