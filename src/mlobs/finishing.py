@@ -7,19 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from mlobs.delivery.report import COUNTS, BackendReport, report
 from mlobs.delivery.state import BackendState, States
 from mlobs.journal.store import RunFolder
+from mlobs.progress import is_terminal, progress
 from mlobs.troubles import log
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 COUNT_S = 1.0  # for what the last word says, beyond the budget
 MOST_COUNTED = 100_000  # pending events take about 2 us each to count
-SHOW_AFTER_S = 0.5  # most waits are over by then; a bar that flashes up tells nobody anything
 LOOK_S = 0.02  # the delivery state is a small file: looking costs ~50 us
 
 
@@ -71,7 +67,7 @@ def wait_for_delivery(awaited: Sequence[Awaited], deadline: float, is_sending: C
     """
     waits = [_Wait(one) for one in awaited]
     total = sum(len(wait.names) for wait in waits)
-    with _progress("mlobs: delivering", total) as show:
+    with progress("mlobs: delivering", total) as show:
         while time.monotonic() < deadline and is_sending():
             open_share = 0.0
             for wait in waits:
@@ -127,7 +123,7 @@ def say(title: str, awaited: Sequence[Awaited], outlook: str) -> None:
         line += f"\n  {outlook} - type: mlobs sync --store {run.store}"
     if unrecorded or is_left or any(one.rejected for one in reports):
         log.warning("%s", line)
-    elif _is_terminal():
+    elif is_terminal():
         print(line, file=sys.stderr)  # noqa: T201 - the closing word to a person
 
 
@@ -168,40 +164,3 @@ def _is_hopeless(state: BackendState, deadline: float) -> bool:
         return False
     left_s = deadline - time.monotonic()
     return lane.state in ("paused", "hung", "stopped") or (lane.until or 0.0) - time.time() > left_s
-
-
-def _is_terminal() -> bool:
-    """Tell whether a person reads; programs put all kinds of things where `sys.stderr` was."""
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # None or somebody's own class; closed
-        return False
-
-
-@contextlib.contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar on a terminal, nothing elsewhere; it appears once a wait is worth showing."""
-    if not _is_terminal():
-        yield lambda _done: None
-        return
-    started = time.monotonic()
-    with contextlib.ExitStack() as until_the_end:
-        bars: list[Progress] = []
-
-        def show(done: float) -> None:
-            if not bars and time.monotonic() - started > SHOW_AFTER_S:
-                bars.append(until_the_end.enter_context(_bar(title, total)))
-            for bar in bars:
-                bar.update(bar.task_ids[0], completed=done, refresh=True)
-
-        yield show
-
-
-def _bar(title: str, total: int) -> Progress:
-    """Make a bar that moves when it is told: at the program's exit no thread could be started for it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
-    bar.add_task(title, total=total)
-    return bar

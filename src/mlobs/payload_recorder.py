@@ -170,8 +170,7 @@ class PayloadRecorder:
         """
         with self._troubles.noted("log_artifacts", str(local_dir)):
             if files.is_pattern(local_dir):
-                for path, name in files.matches(str(local_dir), artifact_path):
-                    self._keep_file(path, name, None, meta_of(meta))
+                self._keep_each(list(files.matches(str(local_dir), artifact_path)), None, meta_of(meta))
                 return
             source = files.existing(local_dir, "log_artifacts")
             if not source.is_dir():
@@ -200,8 +199,7 @@ class PayloadRecorder:
                 folder = Path(temporary)
                 facts = models.save_model(name, model, folder, serializer)
                 more, number = {**(meta_of(meta) or {}), **facts}, optional_step(step)
-                for file, target in files.files_of(folder, path):
-                    self._keep_file(file, target, number, more, "model")
+                self._keep_each(list(files.files_of(folder, path)), number, more, "model")
 
     def _keep(self, payloads: Iterable[Payload], step: object, meta: object) -> None:
         number, facts = optional_step(step), meta_of(meta)
@@ -213,11 +211,16 @@ class PayloadRecorder:
         store = files.store_below(source, folder.store) if folder is not None else None
         if store is not None:
             self._troubles.remark("log_artifacts", str(source), f"leaves out {store}: it is the store")
-        for path, name in files.files_of(source, target, store):
-            self._keep_file(path, name, step, meta)
+        self._keep_each(list(files.files_of(source, target, store)), step, meta)
 
-    def _keep_file(
-        self, path: Path, name: str, step: int | None, meta: Meta | None, role: Role = "file"
+    def _keep_each(
+        self, found: Sequence[tuple[Path, str]], step: int | None, meta: Meta | None, role: Role = "file"
     ) -> None:
-        with self._troubles.noted("log_artifact", str(path)):
-            self._opened.append(files.artifact_of_file(self._opened.writer, path, name, step, meta, role))
+        """Keep files under the paths beside them; one that cannot be kept does not cost its neighbours."""
+        with files.copying(found) as copied:
+            for path, name in found:
+                with self._troubles.noted("log_artifact", str(path)):
+                    event = files.artifact_of_file(
+                        self._opened.writer, path, name, step, meta, role=role, copied=copied
+                    )
+                    self._opened.append(event)

@@ -39,6 +39,7 @@ LAYERS = [
     "mlobs.read",
     "mlobs.payloads",
     "mlobs.ledger",
+    "mlobs.progress",
     "mlobs.troubles",
     "mlobs.values",
     "mlobs.config",

@@ -10,8 +10,9 @@ from recorded import open_run
 
 from mlobs.delivery.report import report
 from mlobs.events import Metrics
-from mlobs.finishing import COUNT_S, MOST_COUNTED, SHOW_AFTER_S, Awaited, Budget, say, wait_for_delivery
+from mlobs.finishing import COUNT_S, MOST_COUNTED, Awaited, Budget, say, wait_for_delivery
 from mlobs.journal.store import Store
+from mlobs.progress import SHOW_AFTER_S
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
 
 import mlobs
-from mlobs.journal.blobs import INLINE_BYTES
+from mlobs.journal.blobs import INLINE_BYTES, keep_file
+from mlobs.payloads import files
+from mlobs.progress import SHOW_AFTER_S
 
 LARGE = os.urandom(INLINE_BYTES * 3)
 
@@ -168,3 +171,37 @@ def test_what_is_no_file_in_a_folder_is_said(tmp_path, caplog):
     assert [one.path for one in mlobs.load_run(run.id, store=tmp_path / "store").artifacts] == ["whole.txt"]
     assert "there is no" in caplog.text
     assert "neither a file nor a folder" in caplog.text
+
+
+@pytest.mark.parametrize("pause_s", [0.0, SHOW_AFTER_S])
+def test_a_copy_that_takes_long_shows_how_far_it_is(tmp_path, monkeypatch, pause_s):
+    """The pause stands for a slow disk: portions come from a real copy."""
+    pty = pytest.importorskip("pty")
+    (tmp_path / "large.bin").write_bytes(b"x" * 10)
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    monkeypatch.setenv("TERM", "xterm")
+    with open(theirs, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - of a descriptor
+        monkeypatch.setattr("sys.stderr", terminal)
+        with files.copying([(tmp_path / "large.bin", "large.bin")]) as copied:
+            time.sleep(pause_s)
+            copied(5)
+            copied(5)
+        try:
+            shown = os.read(ours, 1 << 16).decode("utf-8", "ignore")
+        except BlockingIOError:
+            shown = ""
+    os.close(ours)
+
+    assert ("mlobs: keeping files" in shown) is (pause_s > 0)
+
+
+def test_each_portion_of_a_copy_is_told(tmp_path):
+    content, portions = os.urandom(1000) * 200_000, []
+    (tmp_path / "large.bin").write_bytes(content)
+
+    assert keep_file(tmp_path / "blobs" / "w-0", tmp_path / "large.bin", portions.append) == len(content)
+
+    assert len(portions) > 1
+    assert sum(portions) == len(content)
+    assert (tmp_path / "blobs" / "w-0").read_bytes() == content

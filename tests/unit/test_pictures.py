@@ -77,6 +77,17 @@ def test_channels_in_front_are_found_or_said(run):
     assert np.array_equal(pixels(artifact(run, "grey.png").read_bytes()), samples[0])
 
 
+def test_a_tensor_of_torch_is_an_image_and_its_graph_does_not_matter(run):
+    torch = pytest.importorskip("torch")
+    samples = torch.arange(0, 3 * 8 * 6, dtype=torch.float32).reshape(3, 8, 6) / 255
+    run.log_image("tensor", samples.requires_grad_())
+    run.log_histogram("values", samples, bins=4)
+
+    wanted = np.arange(0, 3 * 8 * 6, dtype=np.uint8).reshape(3, 8, 6).transpose(1, 2, 0)
+    assert np.array_equal(pixels(artifact(run, "tensor.png").read_bytes()), wanted)
+    assert sum(load(run).histograms[0].counts) == 3 * 8 * 6
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P", "CMYK", "LA"])
 def test_a_pil_image_looks_the_same(run, mode):
     source = Image.fromarray(RNG.integers(0, 256, (9, 11, 3), dtype=np.uint8)).convert(mode)

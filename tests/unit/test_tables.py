@@ -44,6 +44,19 @@ def test_frames_rows_and_columns_are_one_table(run, table):
     assert frame["score"].isna().tolist() == frame["name"].isna().tolist() == [False, True, False]
 
 
+def test_frames_of_other_engines_are_tables_too(run):
+    polars, arrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    columns = {"id": [1, 2, 2**62], "score": [0.1, None, 1 / 3], "name": ["a", None, "ü|"]}
+    run.log_table("polars", polars.DataFrame(columns))
+    run.log_table("arrow", arrow.table(columns))
+
+    for name in ("polars.json", "arrow.json"):
+        frame = kept(run, name).frame()
+        assert frame["id"].tolist() == columns["id"]
+        assert frame["score"].tolist()[::2] == columns["score"][::2]
+        assert frame["name"].isna().tolist() == [False, True, False]
+
+
 def test_values_of_any_type_become_what_json_has(run):
     moment = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.timezone.utc)
     row = {"at": moment, "day": pd.Timestamp("2026-01-02"), "none": pd.NaT, "na": pd.NA, "inf": math.inf}

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
@@ -101,8 +101,10 @@ class Writer:
             keep_bytes(blob_path(self.folder, own.id, ordinal), content)
         return ordinal
 
-    def keep_file(self, source: Path) -> tuple[int, int]:
+    def keep_file(self, source: Path, copied: Callable[[int], None] | None = None) -> tuple[int, int]:
         """Keep a copy of a file as it is now, and return its ordinal and its size in bytes.
+
+        `copied` is told of each portion how many bytes it had.
 
         Raises:
             StoreError: there is no room for it.
@@ -110,7 +112,8 @@ class Writer:
         """
         own = self._own()
         ordinal = next(own.blobs)
-        return ordinal, keep_file(blob_path(self.folder, own.id, ordinal), source) if own.id else 0
+        path = blob_path(self.folder, own.id, ordinal)
+        return ordinal, keep_file(path, source, copied) if own.id else 0
 
     def end(self) -> int:
         """Offset behind the last event; every event so far lies before it."""
@@ -191,9 +194,9 @@ class NullWriter:
         del content
         return 0
 
-    def keep_file(self, source: Path) -> tuple[int, int]:
+    def keep_file(self, source: Path, copied: Callable[[int], None] | None = None) -> tuple[int, int]:
         """Look at nothing, copy nothing."""
-        del source
+        del source, copied
         return 0, 0
 
     def end(self) -> int:

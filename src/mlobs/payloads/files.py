@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import os
 import posixpath
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from mlobs.errors import UsageError
@@ -15,18 +16,44 @@ from mlobs.events import Artifact, Meta, Role
 from mlobs.journal.blobs import INLINE_BYTES
 from mlobs.journal.writer import AnyWriter
 from mlobs.payloads.payload import Payload, clean_path, keep, media_type_of
+from mlobs.progress import is_terminal, progress
 
 
 def artifact_of_file(
-    writer: AnyWriter, source: Path, path: str, step: int | None, meta: Meta | None, role: Role = "file"
+    writer: AnyWriter,
+    source: Path,
+    path: str,
+    step: int | None,
+    meta: Meta | None,
+    *,
+    role: Role = "file",
+    copied: Callable[[int], None] | None = None,
 ) -> Artifact:
-    """Keep a file as it is now; it may change or vanish afterwards."""
+    """Keep a file as it is now; it may change or vanish afterwards.
+
+    `copied` is told of each portion of a large file how many bytes it had.
+    """
     existing(source, "log_artifact")
     media_type = media_type_of(path, "application/octet-stream")
     if source.stat().st_size <= INLINE_BYTES:
         return keep(writer, Payload(path, role, media_type, source.read_bytes()), step, meta)
-    blob, size_bytes = writer.keep_file(source)
+    blob, size_bytes = writer.keep_file(source, copied)
     return Artifact(time.time(), path, size_bytes, role, media_type, blob, None, step, meta)
+
+
+@contextlib.contextmanager
+def copying(found: Sequence[tuple[Path, str]]) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how far the copies of these files are; give it the bytes of each portion."""
+    done = 0
+    total = sum(path.stat().st_size for path, _ in found if path.is_file()) if is_terminal() else 0
+    with progress("mlobs: keeping files", total) as show:
+
+        def copied(portion_bytes: int) -> None:
+            nonlocal done
+            done += portion_bytes
+            show(done)
+
+        yield copied
 
 
 def files_of(
