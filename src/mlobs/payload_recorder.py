@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,6 +11,7 @@ from mlobs.errors import UsageError
 from mlobs.events import Meta, Role
 from mlobs.opened import Opened
 from mlobs.payloads import figures, files, histograms, images, matrices, models, tables, texts
+from mlobs.payloads.calls import Calls
 from mlobs.payloads.images import Layout
 from mlobs.payloads.models import Serializer
 from mlobs.payloads.payload import Payload, clean_path, keep
@@ -23,24 +24,24 @@ class PayloadRecorder:
     When one returns, the content is in the store, and the original is not needed again: it may
     change, move or vanish. What takes time and can wait, such as making a PNG, is done later by the sender.
     `name` is a path in the run; a suffix is added where it has none. `step` is any integer; the
-    latest of a name and step counts. `meta` is a small mapping of your own.
+    latest of a name and step counts. `meta` is a small mapping of your own. A run that is not recorded
+    (mode "disabled", ranks other than 0) leaves the value as it is.
     """
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._troubles = opened.troubles
+        self._calls = Calls()
 
     def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
         """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
-        with self._troubles.noted("log_text", name):
-            self._keep([texts.text(name, text)], step, meta)
+        self._record("log_text", name, lambda: [texts.text(name, text)], step, meta)
 
     def log_dict(
         self, name: str, value: object, step: int | None = None, *, meta: Meta | None = None
     ) -> None:
         """Record a mapping or list as the JSON artifact `name`; `.json` is added if it has no suffix."""
-        with self._troubles.noted("log_dict", name):
-            self._keep([texts.document(name, value)], step, meta)
+        self._record("log_dict", name, lambda: [texts.document(name, value)], step, meta)
 
     def log_image(
         self,
@@ -58,14 +59,7 @@ class PayloadRecorder:
         uint8, or floats in [0, 1], which are rounded to 8 bits. `layout` has to be given only where
         the shape does not tell.
         """
-        with self._troubles.noted("log_image", name):
-            payload = images.image(name, image, layout)
-            outside = (payload.raw or {}).get("outside", 0)
-            if outside:
-                self._troubles.remark(
-                    "log_image", name, f"has {outside:,} samples outside of [0, 1] or NaN: they are cut to it"
-                )
-            self._keep([payload], step, meta)
+        self._record("log_image", name, lambda: [self._image(name, image, layout)], step, meta)
 
     def log_figure(
         self, name: str, figure: Any, step: int | None = None, *, meta: Meta | None = None
@@ -74,13 +68,7 @@ class PayloadRecorder:
 
         It is rendered before this returns; it stays open.
         """
-        with self._troubles.noted("log_figure", name):
-            rendered = list(figures.figure(name, figure))
-            if all(one.media_type != "image/png" for one in rendered):
-                self._troubles.remark(
-                    "log_figure", name, "has no picture beside its HTML - type: pip install kaleido"
-                )
-            self._keep(rendered, step, meta)
+        self._record("log_figure", name, lambda: self._rendered(name, figure), step, meta)
 
     def log_table(self, name: str, table: Any, step: int | None = None, *, meta: Meta | None = None) -> None:
         """Record a table as `NAME.json`, or as Parquet if `name` ends in `.parquet`.
@@ -88,8 +76,7 @@ class PayloadRecorder:
         `table` is a DataFrame, a list of dicts (rows), or a dict of columns. Take Parquet for more than
         some 100,000 cells: JSON costs 2 us a cell. An index that is not 0, 1, 2, ... becomes columns.
         """
-        with self._troubles.noted("log_table", name):
-            self._keep([tables.table(name, table)], step, meta)
+        self._record("log_table", name, lambda: [tables.table(name, table)], step, meta)
 
     def log_matrix(
         self,
@@ -105,8 +92,7 @@ class PayloadRecorder:
 
         `rows` and `columns` are R and C labels.
         """
-        with self._troubles.noted("log_matrix", name):
-            self._keep(matrices.matrix(name, matrix, rows, columns), step, meta)
+        self._record("log_matrix", name, lambda: matrices.matrix(name, matrix, rows, columns), step, meta)
 
     def log_confusion_matrix(
         self,
@@ -121,8 +107,8 @@ class PayloadRecorder:
 
         `matrix[i][j]` counts what is `labels[i]` and was predicted as `labels[j]`, as in scikit-learn.
         """
-        with self._troubles.noted("log_confusion_matrix", name):
-            self._keep(matrices.confusion_matrix(name, matrix, labels), step, meta)
+        call = "log_confusion_matrix"
+        self._record(call, name, lambda: matrices.confusion_matrix(name, matrix, labels), step, meta)
 
     def log_histogram(
         self,
@@ -140,6 +126,8 @@ class PayloadRecorder:
         Values are counted before this returns, in `bins` bins of one width (at most 10,000). NaN and
         infinities are in no bin; `meta["not_finite"]` says how many there were.
         """
+        if self._opened.folder is None:
+            return
         with self._troubles.noted("log_histogram", name):
             event = histograms.histogram(
                 name, values, bins, counts, edges, optional_step(step), meta_of(meta)
@@ -155,6 +143,8 @@ class PayloadRecorder:
         meta: Meta | None = None,
     ) -> None:
         """Record a file as it is now, in the run's folder `artifact_path`; a folder with all its files."""
+        if self._opened.folder is None:
+            return
         with self._troubles.noted("log_artifact", str(local_path)):
             source = files.existing(local_path, "log_artifact")
             target = f"{artifact_path}/{source.name}" if artifact_path else source.name
@@ -168,9 +158,11 @@ class PayloadRecorder:
         A pattern such as `"out/**/*.png"` takes the files that match, under their paths below the
         folder before the first wildcard. The store itself is left out: it would be copied into itself.
         """
+        if self._opened.folder is None:
+            return
         with self._troubles.noted("log_artifacts", str(local_dir)):
             if files.is_pattern(local_dir):
-                self._keep_each(list(files.matches(str(local_dir), artifact_path)), None, meta_of(meta))
+                self._keep_matches(str(local_dir), artifact_path, meta_of(meta))
                 return
             source = files.existing(local_dir, "log_artifacts")
             if not source.is_dir():
@@ -193,18 +185,57 @@ class PayloadRecorder:
         `serializer`: it gets the model and a path, to which it writes a file or a folder. Nothing is
         pickled but estimators of scikit-learn.
         """
+        place = self._opened.folder
+        if place is None:
+            return
         with self._troubles.noted("log_model", name):
             path = clean_path(name)
-            with tempfile.TemporaryDirectory(prefix="mlobs-") as temporary:
+            with tempfile.TemporaryDirectory(prefix="saving-", dir=place.path) as temporary:
                 folder = Path(temporary)
                 facts = models.save_model(name, model, folder, serializer)
                 more, number = {**(meta_of(meta) or {}), **facts}, optional_step(step)
                 self._keep_each(list(files.files_of(folder, path)), number, more, "model")
 
-    def _keep(self, payloads: Iterable[Payload], step: object, meta: object) -> None:
-        number, facts = optional_step(step), meta_of(meta)
-        for payload in payloads:
-            self._opened.append(keep(self._opened.writer, payload, number, facts))
+    def _record(
+        self, call: str, name: str, make: Callable[[], Iterable[Payload]], step: object, meta: object
+    ) -> None:
+        """Keep what `make` makes of the caller's value; a run that is not recorded does not even make it."""
+        if self._opened.folder is None:
+            return
+        with self._troubles.noted(call, name):
+            number, facts = optional_step(step), meta_of(meta)
+            for payload in make():
+                self._opened.append(keep(self._opened.writer, payload, number, facts))
+                other = self._calls.other(payload.path, number, call)
+                if other is not None:
+                    what = (
+                        f"takes the place of what {other} recorded as {payload.path!r} - choose other names"
+                    )
+                    self._troubles.remark(call, name, what)
+
+    def _image(self, name: str, image: Any, layout: Layout | None) -> Payload:
+        payload = images.image(name, image, layout)
+        outside = (payload.raw or {}).get("outside", 0)
+        if outside:
+            what = f"has {outside:,} samples outside of [0, 1] or NaN: they are cut to it"
+            self._troubles.remark("log_image", name, what)
+        return payload
+
+    def _rendered(self, name: str, figure: Any) -> list[Payload]:
+        rendered = list(figures.figure(name, figure))
+        if all(one.media_type != "image/png" for one in rendered):
+            what = "has no picture beside its HTML - type: pip install kaleido"
+            self._troubles.remark("log_figure", name, what)
+        return rendered
+
+    def _keep_matches(self, pattern: str, artifact_path: str | None, meta: Meta | None) -> None:
+        folder = self._opened.folder
+        found = list(files.matches(pattern, artifact_path))
+        if folder is not None and (kept := list(files.outside(found, folder.store))) != found:
+            what = f"leaves out {len(found) - len(kept):,} files of {folder.store}: it is the store"
+            self._troubles.remark("log_artifacts", pattern, what)
+            found = kept
+        self._keep_each(found, None, meta)
 
     def _keep_files(self, source: Path, target: str | None, step: int | None, meta: Meta | None) -> None:
         folder = self._opened.folder

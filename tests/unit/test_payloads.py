@@ -205,3 +205,68 @@ def test_each_portion_of_a_copy_is_told(tmp_path):
     assert len(portions) > 1
     assert sum(portions) == len(content)
     assert (tmp_path / "blobs" / "w-0").read_bytes() == content
+
+
+@pytest.mark.parametrize("store", ["store", ".mlobs"])
+def test_a_pattern_never_copies_the_store_into_itself(tmp_path, monkeypatch, caplog, store):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.bin").write_bytes(LARGE)
+    with mlobs.Tracker("unit", store=tmp_path / store).start_run() as run:
+        for _ in range(3):
+            run.log_artifacts("**/*")
+
+    assert set(artifacts(run)) == {("model.bin", None)}
+    assert len([text for text in caplog.messages if "it is the store" in text]) == 1
+
+
+def test_a_pattern_may_be_a_path(run, tmp_path):
+    for name in ("a.txt", "b.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    run.log_artifacts(tmp_path / "*.txt")
+
+    assert set(artifacts(run)) == {("a.txt", None)}
+
+
+def test_calls_whose_names_mean_one_artifact_are_told(run, caplog):
+    run.log_table("x", [{"a": 1}])
+    run.log_table("x", [{"a": 2}])
+    assert caplog.messages == []
+
+    run.log_dict("x", {"a": 1})
+    run.log_dict("x", {"a": 2})
+    run.log_image("picture", np.zeros((4, 4)), step=1)
+    run.log_matrix("picture", np.zeros((4, 4)), step=2)
+
+    (message,) = caplog.messages
+    assert "log_dict('x') takes the place of what log_table recorded as 'x.json'" in message
+
+
+def test_a_run_that_is_not_recorded_does_not_do_the_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+
+    class Costly:
+        def __getattr__(self, name):
+            raise AssertionError(f"somebody asked for {name}")
+
+    def save(model, path):
+        raise AssertionError(f"{model} was saved as {path}")
+
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", mode="disabled", on_error="raise")
+    with tracker.start_run() as run:
+        run.log_figure("figure", Costly())
+        run.log_image("image", Costly())
+        run.log_table("table", Costly())
+        run.log_histogram("values", Costly())
+        run.log_model("model", Costly(), serializer=save)
+        run.log_artifact(tmp_path / "gone")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_needs_no_room_elsewhere(run, tmp_path, monkeypatch):
+    """Where `/tmp` lies in memory, or is small, a large model would not fit."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    run.log_model("model", LARGE, serializer=lambda model, path: path.write_bytes(model))
+
+    assert artifacts(run) == {("model/model", None): LARGE}
+    assert not [path for path in run._opened.folder.path.iterdir() if path.name.startswith("saving")]

@@ -42,7 +42,7 @@ class Recording(PayloadRecorder):
 
     def keep(self, payload: Payload, step: int | None) -> None:
         """Record a payload that is made already."""
-        self._keep([payload], step, None)
+        self._record("SummaryWriter", payload.path, lambda: [payload], step, None)
 
 
 class _Stamped:

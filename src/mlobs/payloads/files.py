@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import itertools
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from mlobs.errors import UsageError
@@ -72,7 +73,11 @@ def files_of(
 
 def is_pattern(local_path: object) -> bool:
     """Tell whether a path is a pattern: it has wildcards, and nothing is called so."""
-    return isinstance(local_path, str) and glob.has_magic(local_path) and not os.path.lexists(local_path)
+    return (
+        isinstance(local_path, str | PurePath)
+        and glob.has_magic(str(local_path))
+        and not os.path.lexists(local_path)
+    )
 
 
 def matches(pattern: str, artifact_path: str | None) -> Iterator[tuple[Path, str]]:
@@ -89,6 +94,13 @@ def matches(pattern: str, artifact_path: str | None) -> Iterator[tuple[Path, str
         raise UsageError(f"log_artifacts: no file matches {pattern!r} (looked from {Path.cwd()})")
     for path in files:
         yield path, clean_path(posixpath.join(artifact_path or "", path.relative_to(root).as_posix()))
+
+
+def outside(found: Iterable[tuple[Path, str]], store: Path) -> Iterator[tuple[Path, str]]:
+    """Yield of these files those that do not lie in the store."""
+    place = store.resolve()
+    is_inside = functools.cache(lambda folder: folder.resolve().is_relative_to(place))
+    return ((path, name) for path, name in found if not is_inside(path.parent))
 
 
 def store_below(source: Path, store: Path) -> Path | None:
