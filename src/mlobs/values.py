@@ -7,16 +7,34 @@ import datetime as dt
 import enum
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlobs.errors import UsageError
 
-_MAX_DEPTH = 16  # deeper configs are cycles, or nobody reads them as dotted names
-_MAX_ARRAY_ITEMS = 100  # a longer array is data, not a parameter: it is described
 _SHORT_CHARACTERS = 80  # of a value that a message quotes
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack holds
+
+
+class Extent(NamedTuple):
+    """How much of a value is taken over: what lies deeper, or is longer, is described.
+
+    `is_whole`: all of an array is, and what lies deeper is refused. `describe` puts into words what
+    JSON does not know.
+    """
+
+    depth: int
+    array_items: int
+    describe: Callable[[object], str]
+    is_whole: bool = False
+
+
+PARAM = Extent(
+    depth=16,  # deeper configs are cycles, or nobody reads them as dotted names
+    array_items=100,  # a longer array is data, not a parameter
+    describe=lambda value: repr_of(value),  # noqa: PLW0108 - it is defined below
+)
 
 
 def scalar(name: object, value: object) -> float:
@@ -128,25 +146,33 @@ def meta_of(meta: object) -> dict[str, Any] | None:
     return {text_of(key): plain(value) for key, value in meta.items()}
 
 
-def plain(value: object, above: tuple[int, ...] = ()) -> Any:
+def plain(value: object, above: tuple[int, ...] = (), extent: Extent = PARAM) -> Any:
     """The value as JSON knows it, or the text that describes it best.
 
     `above` holds the ids of the objects that the value stands in.
+
+    Raises:
+        UsageError: it is nested deeper than the extent, and that does not describe what is left out.
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
-        return plain(value.value, above)
+        return plain(value.value, above, extent)
     if isinstance(value, str):
         return unicode_of(value)
     if isinstance(value, int):
         return int(value) if _MIN_INT <= value <= _MAX_INT else repr_of(int(value))
     if isinstance(value, float):
         return float(value)
-    if len(above) > _MAX_DEPTH or id(value) in above:
+    is_deep = len(above) > extent.depth
+    if is_deep and extent.is_whole:
+        raise UsageError(f"a value is nested deeper than {extent.depth} levels; save it as a file of its own")
+    if is_deep or id(value) in above:
         return f"<{_type_name(value)}, not shown again>"
     try:
-        return _plain_collection(value, (*above, id(value)))
+        return _plain_collection(value, (*above, id(value)), extent)
+    except UsageError:
+        raise
     except Exception:
         return unicode_of(repr_of(value))  # somebody's own code failed
 
@@ -190,7 +216,7 @@ def _flatten_into(
 ) -> None:
     for key, value in fields.items():
         name = f"{prefix}{text_of(key)}"
-        nested = _fields(value) if len(above) < _MAX_DEPTH and id(value) not in above else None
+        nested = _fields(value) if len(above) < PARAM.depth and id(value) not in above else None
         if nested:
             _flatten_into(flat, nested, f"{name}.", (*above, id(value)))
         else:
@@ -227,19 +253,19 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
     return None
 
 
-def _plain_collection(value: object, above: tuple[int, ...]) -> Any:
+def _plain_collection(value: object, above: tuple[int, ...], extent: Extent) -> Any:
     fields = _fields(value)
     if fields is not None:
-        return {text_of(key): plain(one, above) for key, one in fields.items()}
+        return {text_of(key): plain(one, above, extent) for key, one in fields.items()}
     if isinstance(value, list | tuple | set | frozenset | range):
         ordered: Iterable[object] = (
             sorted(value, key=repr_of) if isinstance(value, set | frozenset) else value
         )
-        return [plain(one, above) for one in ordered]
-    return _plain_object(value, above)
+        return [plain(one, above, extent) for one in ordered]
+    return _plain_object(value, above, extent)
 
 
-def _plain_object(value: object, above: tuple[int, ...]) -> Any:
+def _plain_object(value: object, above: tuple[int, ...], extent: Extent) -> Any:
     if isinstance(value, PurePath):
         return unicode_of(str(value))
     if isinstance(value, dt.datetime | dt.date | dt.time):
@@ -247,15 +273,18 @@ def _plain_object(value: object, above: tuple[int, ...]) -> Any:
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return _plain_array(value, shape, above)
-    return unicode_of(repr_of(value))
+    if isinstance(shape, tuple) and hasattr(value, "tolist"):
+        if extent.is_whole or math.prod(shape) <= extent.array_items:
+            return plain(_listed(value), above, extent)
+        return f"{_type_name(value)}{list(shape)}"
+    if isinstance(shape, tuple) and not extent.is_whole:
+        return f"{_type_name(value)}{list(shape)}"
+    return unicode_of(extent.describe(value))
 
 
-def _plain_array(value: Any, shape: tuple[int, ...], above: tuple[int, ...]) -> Any:
-    if hasattr(value, "tolist") and math.prod(shape) <= _MAX_ARRAY_ITEMS:
-        return plain(value.tolist(), above)
-    return f"{_type_name(value)}{list(shape)}"
+def _listed(array: Any) -> Any:
+    """The items of an array; NumPy's own moments as ISO 8601, which its `tolist` makes numbers of."""
+    return (array.astype(str) if getattr(array.dtype, "kind", "") == "M" else array).tolist()
 
 
 def _short(value: object) -> str:

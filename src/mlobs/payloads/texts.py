@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mlobs.errors import UsageError
+from mlobs.payloads.data import data
 from mlobs.payloads.payload import Payload, media_type_of, named_text
 from mlobs.text import json_bytes
-from mlobs.values import plain
 
 
 def text(name: str, content: str) -> Payload:
@@ -25,5 +25,9 @@ def text(name: str, content: str) -> Payload:
 
 
 def document(name: str, value: object) -> Payload:
-    """A mapping or list as JSON under `name`, which gets the suffix `.json` if it has none."""
-    return Payload(named_text(name, ".json"), "text", "application/json", json_bytes(plain(value)))
+    """A mapping or list as JSON under `name`, which gets the suffix `.json` if it has none.
+
+    Raises:
+        UsageError: it is nested deeper than 100 levels.
+    """
+    return Payload(named_text(name, ".json"), "text", "application/json", json_bytes(data(value)))
