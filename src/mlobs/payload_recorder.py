@@ -32,6 +32,7 @@ class PayloadRecorder:
         self._opened = opened
         self._troubles = opened.troubles
         self._calls = Calls()
+        self._models: dict[str, tuple[int | None, set[str]]] = {}
 
     def log_text(self, name: str, text: str, step: int | None = None, *, meta: Meta | None = None) -> None:
         """Record a text as the artifact `name`; `.txt` is added if it has no suffix."""
@@ -182,8 +183,8 @@ class PayloadRecorder:
 
         Known are scikit-learn, torch (the state dict), XGBoost, LightGBM, CatBoost, Keras and ONNX;
         of anything else its own `save_pretrained`, `save_model` or `save` is called. Otherwise give a
-        `serializer`: it gets the model and a path, to which it writes a file or a folder. Nothing is
-        pickled but estimators of scikit-learn.
+        `serializer`: it gets the model and a path, to which it writes a file or a folder. mlobs itself
+        pickles nothing but estimators of scikit-learn.
         """
         place = self._opened.folder
         if place is None:
@@ -194,7 +195,9 @@ class PayloadRecorder:
                 folder = Path(temporary)
                 facts = models.save_model(name, model, folder, serializer)
                 more, number = {**(meta_of(meta) or {}), **facts}, optional_step(step)
-                self._keep_each(list(files.files_of(folder, path)), number, more, "model")
+                found = list(files.files_of(folder, path))
+                self._tell_left(name, number, {one for _, one in found})
+                self._keep_each(found, number, more, "model")
 
     def _record(
         self, call: str, name: str, make: Callable[[], Iterable[Payload]], step: object, meta: object
@@ -212,6 +215,16 @@ class PayloadRecorder:
                         f"takes the place of what {other} recorded as {payload.path!r} - choose other names"
                     )
                     self._troubles.remark(call, name, what)
+
+    def _tell_left(self, name: str, step: int | None, now: set[str]) -> None:
+        """Say which files of an earlier model of this name and step the new one does not replace."""
+        before_step, before = self._models.get(name, (None, set()))
+        self._models[name] = (step, now)
+        left = sorted(before - now) if step == before_step else []
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            what = f"replaces an earlier model whose file {left[0]}{more} stays - choose another name or step"
+            self._troubles.remark("log_model", name, what)
 
     def _image(self, name: str, image: Any, layout: Layout | None) -> Payload:
         payload = images.image(name, image, layout)

@@ -84,14 +84,77 @@ def test_torch(kept, is_scripted):
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
     inputs = torch.tensor(INPUTS, dtype=torch.float32)
-    folder, _ = kept(torch.jit.script(model) if is_scripted else model)
+    folder, meta = kept(torch.jit.script(model) if is_scripted else model)
 
+    assert meta["format"] == ("torchscript" if is_scripted else "torch state_dict")
     if is_scripted:
         again = torch.jit.load(folder / "model.pt")
     else:
         again = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
         again.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
     assert torch.equal(again(inputs), model(inputs))
+
+
+@needs("torch")
+def test_a_module_of_torch_with_a_save_of_its_own_is_still_its_weights(kept):
+    import torch
+
+    class Own(torch.nn.Linear):
+        def save(self, *, step):  # noqa: ARG002 - what it takes is its own affair
+            raise AssertionError("it was called")
+
+    model = Own(4, 1)
+    folder, meta = kept(model)
+
+    assert torch.equal(torch.load(folder / "model.pt", weights_only=True)["weight"], model.weight)
+    assert (meta["format"], meta["library"]) == ("torch state_dict", f"torch {torch.__version__}")
+
+
+@needs("torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_an_exported_program_of_torch(kept):
+    import torch
+
+    inputs = torch.tensor(INPUTS, dtype=torch.float32)
+    model = torch.nn.Linear(4, 1)
+    folder, meta = kept(torch.export.export(model, (inputs,)))
+
+    again = torch.export.load(folder / "model.pt2").module()
+    assert torch.equal(again(inputs), model(inputs))
+    assert meta["format"] == "torch export"
+
+
+@needs("lightgbm")
+def test_the_labels_of_a_classifier_of_lightgbm_are_kept(kept):
+    import lightgbm
+
+    labels = np.array(["no", "yes"])[TARGET]
+    _, meta = kept(lightgbm.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(INPUTS, labels))
+
+    assert meta["classes"] == ["no", "yes"]
+
+
+@needs("lightgbm")
+def test_a_model_of_lightgbm_predicts_the_same_after_early_stopping(kept):
+    import lightgbm
+
+    model = lightgbm.train(
+        {"verbose": -1, "num_threads": 1, "objective": "binary"}, lightgbm.Dataset(INPUTS, TARGET), 3
+    )
+    model.best_iteration = 1
+    folder, meta = kept(model)
+
+    again = lightgbm.Booster(model_file=folder / "model.txt")
+    assert np.array_equal(again.predict(INPUTS), model.predict(INPUTS))
+    assert meta["best_iteration"] == 1
+
+
+@needs("lightgbm")
+def test_an_unfitted_model_of_lightgbm_says_so(kept):
+    import lightgbm
+
+    with pytest.raises(mlobs.UsageError, match="Need to call fit"):
+        kept(lightgbm.LGBMClassifier())
 
 
 @needs("keras")

@@ -64,11 +64,13 @@ def test_a_folder_is_kept_with_all_its_files(run, tmp_path):
 def test_texts_and_dicts_are_files_with_a_suffix(run):
     run.log_text("notes", "all is well", step=np.int32(2))
     run.log_text("page.html", "<p>")
+    run.log_text("epoch 1.5", "half")
     run.log_dict("config", {"lr": np.float32(0.5), "nan": float("nan"), "deep": {"er": [1, None]}})
 
     kept = artifacts(run)
     assert kept["notes.txt", 2] == b"all is well"
     assert kept["page.html", None] == b"<p>"
+    assert kept["epoch 1.5.txt", None] == b"half"
     assert mlobs.load_run(run.id, store=run._opened.folder.store).artifacts[-1].path == "config.json"
     assert (
         kept["config.json", None].split()
@@ -270,3 +272,23 @@ def test_a_model_needs_no_room_elsewhere(run, tmp_path, monkeypatch):
 
     assert artifacts(run) == {("model/model", None): LARGE}
     assert not [path for path in run._opened.folder.path.iterdir() if path.name.startswith("saving")]
+
+
+def test_files_that_an_earlier_model_leaves_behind_are_told(run, caplog):
+    def save(model, path):
+        if model is None:
+            path.write_bytes(b"x")
+        else:
+            path.mkdir()
+            for name in model:
+                (path / name).write_bytes(b"x")
+
+    for step in (1, 2):
+        run.log_model("m", ["a.bin", "b.bin"], step=step, serializer=save)
+        run.log_model("m", ["a.bin", "b.bin"], step=step, serializer=save)
+    assert caplog.messages == []
+
+    run.log_model("m", None, step=2, serializer=save)
+
+    (message,) = caplog.messages
+    assert "replaces an earlier model whose file m/model/a.bin and 1 more stays" in message

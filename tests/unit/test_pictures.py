@@ -9,6 +9,7 @@ from PIL import Image
 
 import mlobs
 from mlobs.encoding import pictures
+from mlobs.encoding.finishing import finished
 from mlobs.errors import UsageError
 from mlobs.journal.blobs import INLINE_BYTES
 from mlobs.payloads import images
@@ -121,6 +122,7 @@ def test_a_file_stays_as_it_is(run, tmp_path, kind):
         (np.zeros((2, 2), complex), "array of real numbers"),
         ("not there.png", "there is no"),
         (None, "array of real numbers"),
+        (np.float64(1), r"shape \(\)"),
         (Image.new("I;16", (2, 2)), "8 bits"),
     ],
 )
@@ -249,3 +251,64 @@ def test_bars_are_as_high_as_their_counts():
     blue = (picture == (49, 104, 142)).all(axis=2)
     left, right = (blue[:, : blue.shape[1] // 2].sum(), blue[:, blue.shape[1] // 2 :].sum())
     assert 3.8 < right / left < 4.2
+
+
+def test_masks_in_any_memory_order_are_images(run):
+    mask = RNG.random((3, 8, 6)) > 0.5
+    run.log_image("chw", mask)
+    run.log_image("turned", mask[0].T)
+
+    assert np.array_equal(pixels(artifact(run, "chw.png").read_bytes()), mask.transpose(1, 2, 0) * 255)
+    assert np.array_equal(pixels(artifact(run, "turned.png").read_bytes()), mask[0].T * 255)
+
+
+def test_a_sound_in_a_riff_file_is_no_image(run, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt ")
+    with pytest.raises(UsageError, match="is no PNG, JPEG, GIF or WebP"):
+        run.log_image("sound", tmp_path / "a.wav")
+
+
+def test_a_layout_does_not_make_a_number_an_image():
+    with pytest.raises(UsageError, match=r"got shape \(\) as CHW"):
+        images.image("x", np.float64(1), "CHW")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1, np.nextafter(np.float32(1), np.float32(2))], dtype=np.float32),
+        np.full(5, 1e8, dtype=np.float32),
+        np.array([1.0, 1 + 2.3e-16]),
+        np.full(5, 1e17),
+        np.full(5, -1e300),
+    ],
+)
+def test_values_that_hardly_differ_are_counted(run, values):
+    run.log_histogram("narrow", values)
+
+    (found,) = load(run).histograms
+    assert sum(found.counts) == values.size
+    assert found.edges[0] <= values.min() <= values.max() <= found.edges[-1]
+
+
+def test_the_largest_numbers_have_a_heat_map_and_bars(run):
+    run.log_matrix("large", [[1e308, -1e308]])
+
+    picture = pixels(artifact(run, "large.png").read_bytes()).reshape(-1, 3).tolist()
+    assert [253, 231, 37] in picture
+    assert [68, 1, 84] in picture
+    assert pixels(pictures.bars([1.0, 3.0], [-1.5e308, 0.0, 1.5e308])).any()
+
+
+@pytest.mark.parametrize("log", ["log_image", "log_matrix"])
+def test_the_file_of_a_picture_is_there_before_and_after_the_sender_made_it(run, log):
+    getattr(run, log)("large", RNG.random((200, 300)))
+    kept = artifact(run, "large.png")
+    before = kept.file
+    assert before.exists()
+
+    finished(*kept._place)
+
+    assert kept.file.read_bytes() == kept.read_bytes()
+    assert kept.file.read_bytes().startswith(b"\x89PNG")
+    assert not before.exists()

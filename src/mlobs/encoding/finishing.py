@@ -29,7 +29,7 @@ def open_content(run_folder: Path, writer: str, event: Artifact) -> BinaryIO:
 def finished(run_folder: Path, writer: str, event: Artifact) -> Artifact:
     """The event of an artifact that was kept raw, with its final content in `data`.
 
-    An image's takes the place of the raw content on the disk: it is made once, for all backends.
+    An image's and a heat map's take the place of the raw content on the disk: made once, for all backends.
 
     Raises:
         MlobsError: the content is damaged, or of a form that is not known here.

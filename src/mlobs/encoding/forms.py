@@ -83,7 +83,7 @@ FORMS: Mapping[str, Encoder] = {
     "reference": _reference,
     "line": _line,
 }
-KEPT = frozenset({"array"})  # whose final content takes the raw content's place on the disk
+KEPT = frozenset({"array", "heat map"})  # whose final content takes the raw content's place on the disk
 
 
 def is_raw(event: Any) -> bool:

@@ -81,11 +81,11 @@ def bars(counts: Sequence[float], edges: Sequence[float]) -> bytes:
     picture = Image.new("RGB", _BARS_PX, _PAPER)
     draw, font = ImageDraw.Draw(picture), _font()
     base, most = height - _MARGIN_PX - _LINE_PX, max(counts, default=0.0) or 1.0
-    span = (edges[-1] - edges[0]) or 1.0
+    span = (edges[-1] / 2 - edges[0] / 2) or 1.0  # halves: the difference may be infinite
     across, up = width - 2 * _MARGIN_PX, base - _MARGIN_PX - _LINE_PX
 
     def x(edge: float) -> float:
-        return _MARGIN_PX + across * (edge - edges[0]) / span
+        return _MARGIN_PX + across * ((edge / 2 - edges[0] / 2) / span)
 
     for count, begin, end in zip(counts, edges, edges[1:], strict=False):
         top = base - up * count / most
@@ -114,7 +114,8 @@ def _grid(rows: Sequence[Sequence[float]]) -> Any:
 def _colour(value: float, low: float, high: float) -> tuple[int, int, int]:
     if math.isnan(value):
         return _MISSING
-    share = 0.5 if high == low else min(max((value - low) / (high - low), 0.0), 1.0)
+    span = high / 2 - low / 2  # halves: the difference of two large numbers may be infinite
+    share = 0.5 if span == 0 else min(max((value / 2 - low / 2) / span, 0.0), 1.0)
     at, part = divmod(share * (len(_RAMP) - 1), 1)
     one, other = _RAMP[int(at)], _RAMP[min(int(at) + 1, len(_RAMP) - 1)]
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))

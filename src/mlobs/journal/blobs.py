@@ -37,7 +37,10 @@ def finish_blob(raw: Path, final: Path, content: bytes) -> None:
     try:
         with _opened(unfinished) as writing:
             writing.write(content)
+            writing.flush()
+            os.fsync(writing.fileno())  # a power cut must not find the raw content gone, and this not there
         unfinished.replace(final)
+        _sync_folder(final.parent)
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
@@ -95,6 +98,16 @@ def _copy(reading: BinaryIO, writing: BinaryIO, copied: Callable[[int], None]) -
     while chunk := reading.read(_CHUNK_BYTES):
         writing.write(chunk)
         copied(len(chunk))
+
+
+def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _opened(path: Path) -> BinaryIO:

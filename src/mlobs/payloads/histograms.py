@@ -36,8 +36,7 @@ def histogram(
             facts = {"not_finite": int(array.size - finite.size)}
         if finite.size == 0:
             raise UsageError(f"{call} got no finite value out of {array.size}; expected at least one")
-        wide = finite.astype(np.float64) if finite.dtype.kind == "b" or finite.itemsize < 4 else finite  # noqa: PLR2004 - a half overflows
-        numbers, borders = np.histogram(wide, bins=bins)
+        numbers, borders = _counted(finite, bins)
     elif values is None and counts is not None and edges is not None:
         numbers, borders = as_array(call, counts), as_array(call, edges).astype(np.float64)
         _check(call, numbers, borders)
@@ -51,6 +50,23 @@ def histogram(
         [float(one) for one in borders.tolist()],
         {**(meta or {}), **facts} if facts else meta,
     )
+
+
+def _counted(values: Any, bins: int) -> tuple[Any, Any]:
+    """Counts and edges; values that hardly differ get bins as wide as their numbers can tell apart."""
+    import numpy as np
+
+    wide = values.astype(np.float64) if values.dtype.kind == "b" or values.itemsize < 4 else values  # noqa: PLR2004 - a half overflows
+    try:
+        return np.histogram(wide, bins=bins)
+    except ValueError:
+        pass  # NumPy: the type has fewer numbers between the least and the greatest value than there are bins
+    low, high = float(wide.min()), float(wide.max())
+    half = max(0.5, bins * float(np.spacing(max(abs(low), abs(high)))))  # NumPy's own for equal values
+    try:
+        return np.histogram(wide.astype(np.float64), bins=bins)
+    except ValueError:
+        return np.histogram(wide.astype(np.float64), bins=bins, range=(low - half, high + half))
 
 
 def _check(call: str, counts: Any, edges: Any) -> None:

@@ -17,7 +17,7 @@ _CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
 _WITH_CHANNELS = 3  # dimensions
 _MAX_SAMPLE = 255
 # What a browser shows, by the file's first bytes: each format's own specification.
-_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 _SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "gif": (".gif",), "webp": (".webp",)}
 
 
@@ -43,7 +43,10 @@ def image(name: str, value: Any, layout: Layout | None = None) -> Payload:
 
 def _of_file(name: str, path: Path) -> Payload:
     content = path.read_bytes()
-    kind = next((kind for head, kind in _TYPES.items() if content.startswith(head)), None)
+    is_webp = content.startswith(b"RIFF") and content[8:12] == b"WEBP"  # RIFF holds sounds too
+    kind = next(
+        (kind for head, kind in _TYPES.items() if content.startswith(head)), "webp" if is_webp else None
+    )
     if kind is None:
         raise UsageError(
             f"log_image({name!r}): {path} is no PNG, JPEG, GIF or WebP - "
@@ -70,8 +73,9 @@ def _of_pil(name: str, value: Any) -> Any:
 def _in_rows(name: str, array: Any, layout: Layout | None) -> Any:
     """The array as [H, W] or [H, W, C]."""
     layout = layout or _guessed(name, array.shape)
-    channels = {"HW": 1, "HWC": array.shape[-1], "CHW": array.shape[0]}[layout]
-    if array.ndim != len(layout) or channels not in _CHANNELS or 0 in array.shape:
+    is_fitting = array.ndim == len(layout)
+    channels = {"HW": 1, "HWC": array.shape[-1], "CHW": array.shape[0]}[layout] if is_fitting else 0
+    if channels not in _CHANNELS or 0 in array.shape:
         raise UsageError(
             f"log_image({name!r}) got shape {array.shape} as {layout}; "
             "expected pixels with 1, 3 or 4 channels"
@@ -100,7 +104,7 @@ def _samples(name: str, rows: Any) -> tuple[Any, dict[str, Any]]:
     if rows.dtype == np.uint8:
         return np.ascontiguousarray(rows), {}
     if rows.dtype.kind == "b":
-        return rows * np.uint8(_MAX_SAMPLE), {}
+        return np.multiply(rows, np.uint8(_MAX_SAMPLE), order="C"), {}
     if rows.dtype.kind in "ui":
         if rows.min() < 0 or rows.max() > _MAX_SAMPLE:
             raise UsageError(

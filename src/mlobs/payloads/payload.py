@@ -75,9 +75,9 @@ def named(name: str, suffix: str) -> str:
 
 
 def named_text(name: str, suffix: str) -> str:
-    """The clean path of a text: any suffix that it has says what type of text it is."""
+    """The clean path of a text: any suffix that it has says what type of text it is; `.5` is a number."""
     path = clean_path(name)
-    return path if PurePath(path).suffix else path + suffix
+    return path if PurePath(path).suffix[1:2].isalpha() else path + suffix
 
 
 def media_type_of(path: str, otherwise: str) -> str:

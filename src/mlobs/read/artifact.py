@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlobs.encoding.finishing import final_content
+from mlobs.encoding.forms import is_raw
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import Artifact
-from mlobs.journal.blobs import blob_path
+from mlobs.journal.blobs import blob_path, final_path
 from mlobs.journal.store import RunFolder
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 class StoredArtifact:
     """One artifact of a run.
 
-    `path` is its name in the run. `file` is where the content lies on the disk, None where it is
-    small enough to stand in the journal itself. `raw` is None for content that was recorded in its
-    final form, and otherwise says how it was kept until somebody needed it (an array's dtype and
-    shape, for example); `read_bytes` has the final form of either.
+    `path` is its name in the run. `size_bytes` counts the content as it was recorded. `raw` is None for
+    content that was recorded in its final form, and otherwise says how it was kept until somebody needed
+    it (an array's dtype and shape, for example): its PNG is of another size. `read_bytes` has the final
+    form of either.
     """
 
     path: str
@@ -38,8 +39,19 @@ class StoredArtifact:
     step: int | None = None
     meta: dict[str, Any] | None = None
     raw: dict[str, Any] | None = None
-    file: Path | None = None
     _place: tuple[Path, str, Artifact] = field(repr=False, kw_only=True)
+
+    @property
+    def file(self) -> Path | None:
+        """Where the content lies on the disk now; None where it stands in the journal itself.
+
+        What was kept raw lies there raw until a sender has made the PNG, which takes its place.
+        """
+        folder, writer, event = self._place
+        if event.blob is None:
+            return None
+        made = final_path(folder, writer, event.blob)
+        return made if is_raw(event) and made.exists() else blob_path(folder, writer, event.blob)
 
     def read_bytes(self) -> bytes:
         """Return the content; of an image, a PNG.
@@ -92,7 +104,7 @@ class StoredArtifact:
 
 
 def stored(folder: RunFolder, writer: str, event: Artifact) -> StoredArtifact:
-    """Say where the artifact of this writer's event lies; touches no file."""
+    """The artifact of this writer's event; touches no file."""
     return StoredArtifact(
         path=event.path,
         role=event.role,
@@ -102,6 +114,5 @@ def stored(folder: RunFolder, writer: str, event: Artifact) -> StoredArtifact:
         step=event.step,
         meta=event.meta,
         raw=event.raw,
-        file=None if event.blob is None else blob_path(folder.path, writer, event.blob),
         _place=(folder.path, writer, event),
     )
