@@ -152,7 +152,7 @@ def test_an_image_without_a_step(held):
 
 
 def test_figures(held):
-    drawn = pixels(held.file("curve.step2.png"))
+    drawn = pixels(held.file("curve@step2.png"))
     assert drawn.shape[2] == 4
     assert np.array_equal(held.picture("curve.png", 2), drawn)
 
@@ -198,7 +198,7 @@ def test_confusion_matrices(held):
 
 @pytest.mark.parametrize("step", [0, 7])
 def test_histograms(held, step):
-    document = json.loads(held.file(f"mlobs/histograms/weights.step{step}.json"))
+    document = json.loads(held.file(f"mlobs/histograms/weights@step{step}.json"))
     assert (document["counts"], document["edges"]) == (COUNTS, EDGES)
     (drawn,) = [
         one for one in held.files("images") if f"~weights+step+{step}+" in one and one.endswith(".png")

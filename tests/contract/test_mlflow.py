@@ -1,6 +1,7 @@
 """What MLflow holds after deliveries, read back by MLflow's own client: a SQLite database, and a server."""
 
 import io
+import json
 import math
 import os
 import sys
@@ -13,9 +14,10 @@ import pytest
 from mlflow_server import mlflow_server
 
 from mlobs.backend import Batch, Entry
+from mlobs.backends import mlflow_files, mlflow_uploads
 from mlobs.backends.mlflow import MLflow
 from mlobs.errors import Unavailable
-from mlobs.events import Artifact, Metrics, Params, Process, RunFinished, RunStarted, Tags
+from mlobs.events import Artifact, Dataset, Metrics, Params, Process, RunFinished, RunStarted, Tags
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -241,8 +243,8 @@ def test_the_last_of_a_path_counts_and_steps_stay_apart(backend, client, tmp_pat
     batch = batch_of(run, run, *images, *texts)
     receipt = backend.deliver(batch)
     assert [f.path for f in client.list_artifacts(receipt.ref, "img")] == [
-        "img/a.step1.png",
-        "img/a.step2.png",
+        "img/a@step1.png",
+        "img/a@step2.png",
     ]
     assert Path(client.download_artifacts(receipt.ref, "n.txt", str(tmp_path))).read_bytes() == b"n"
     assert set(receipt.lowered) == {entry.key for entry in batch.entries[1:3]}
@@ -359,3 +361,122 @@ def test_a_run_that_mlobs_did_not_write_can_be_read(sqlite_place, sqlite_client)
     start, *rest = sqlite_place.source().read(ref)
     assert (start.run_id, start.experiment, start.name, start.at) == (ref, "Default", "theirs", AT)
     assert rest == [Metrics((MS + 1) / 1000, 3, {"m": 1.5}), RunFinished((MS + 2) / 1000, "FINISHED")]
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("a/b.csv", None),
+        ("a/b.csv", 3),
+        ("ckpt.step100.pt", None),
+        ("ckpt@step100.pt", None),
+        ("ckpt@@step100.pt", None),
+        ("ckpt@step100.pt", -7),
+        ("ckpt@step100", 2),
+        ("page+compressed.webp", None),
+        ("images/page+compressed.webp", 1),
+    ],
+)
+def test_every_path_comes_back_as_it_was(path, step):
+    event = Artifact(AT, path, 1, step=step)
+    stored = mlflow_files.stored_path(event, "key")
+
+    assert mlflow_files.logged(stored) == mlflow_files.Logged(path, step)
+
+
+def test_a_file_that_is_called_like_one_of_a_step_keeps_its_own_content(backend, client, tmp_path):
+    run = started()
+    named = Artifact(AT, "ckpt@step3.txt", 1, "text", data=b"n")
+    usual = Artifact(AT, "ckpt.step3.txt", 1, "text", data=b"u")
+    stepped = Artifact(AT, "ckpt.txt", 1, "text", data=b"s", step=3)
+    ref = backend.deliver(batch_of(run, run, named, usual, stepped)).ref
+
+    held = {one.path for one in client.list_artifacts(ref)}
+    assert held == {"ckpt@@step3.txt", "ckpt.step3.txt", "ckpt@step3.txt"}
+    assert Path(client.download_artifacts(ref, "ckpt.step3.txt", str(tmp_path))).read_bytes() == b"u"
+    read = [one for one in backend.source().read(ref) if isinstance(one, Artifact)]
+    assert {(one.path, one.step): one.data for one in read} == {
+        ("ckpt@step3.txt", None): b"n",
+        ("ckpt.step3.txt", None): b"u",
+        ("ckpt.txt", 3): b"s",
+    }
+
+
+def test_tables_beyond_what_a_tag_holds_are_stored_and_that_is_said(sqlite_place, sqlite_client):
+    run, content = started(), b'{"columns":["a"],"data":[[1]]}'
+    tables = [Artifact(AT, f"t/{n:03}-{'x' * 40}.json", 1, "table", data=content) for n in range(150)]
+    batch = batch_of(run, run, *tables)
+    receipt = sqlite_place.deliver(batch)
+
+    listed = json.loads(sqlite_client.get_run(receipt.ref).data.tags["mlflow.loggedArtifacts"])
+    assert [one["path"] for one in listed] == [one.path for one in tables[: len(listed)]]
+    assert set(receipt.lowered) == {entry.key for entry in batch.entries[1 + len(listed) :]} != set()
+    assert len(sqlite_client.list_artifacts(receipt.ref, "t")) == 150
+
+
+def test_a_list_of_tables_that_was_cut_stops_nothing(sqlite_place, sqlite_client):
+    run = started()
+    ref = sqlite_place.deliver(batch_of(run, run)).ref
+    sqlite_client.set_tag(ref, "mlflow.loggedArtifacts", '[{"path": "a.json", "ty')
+    again = MLflow(sqlite_place.tracking_uri)
+    again.deliver(batch_of(run, Artifact(AT, "b.json", 1, "table", data=b"{}"), ref=ref))
+
+    text = sqlite_client.get_run(ref).data.tags["mlflow.loggedArtifacts"]
+    assert json.loads(text) == [{"path": "b.json", "type": "table"}]
+
+
+def test_a_dataset_of_two_contexts_is_there_once_and_that_is_said(backend, client):
+    run = started()
+    train, test = (Dataset(AT, "data", None, "b3:12", "rows", context) for context in ("train", "test"))
+    batch = batch_of(run, run, train, test)
+    receipt = backend.deliver(batch)
+    later = MLflow(backend.tracking_uri).deliver(batch_of(run, test, train, ref=receipt.ref))
+
+    (held,) = client.get_run(receipt.ref).inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in held.tags}["mlflow.data.context"] == "train"
+    assert list(receipt.lowered) == [batch.entries[2].key]
+    assert "under 'train', not 'test'" in receipt.lowered[batch.entries[2].key]
+    assert list(later.lowered) == [batch.entries[0].key]
+
+
+def test_a_damaged_image_of_a_step_is_stored_as_it_is(backend, client, tmp_path):
+    run, content = started(), b"\x89PNG\r\n\x1a\n then nothing"
+    batch = batch_of(run, run, Artifact(AT, "a.png", 1, "image", "image/png", data=content, step=1))
+    receipt = backend.deliver(batch)
+
+    (stored,) = client.list_artifacts(receipt.ref, "images")
+    assert Path(client.download_artifacts(receipt.ref, stored.path, str(tmp_path))).read_bytes() == content
+    assert not receipt.rejected
+    assert "no small copy" in receipt.lowered[batch.entries[1].key]
+
+
+def test_an_image_whose_name_the_grid_cannot_hold_is_a_file(backend, client):
+    run, path = started(), "/".join(["deep" * 10] * 7) + "/a.png"
+    image = Artifact(AT, path, 1, "image", "image/png", data=b"x", step=1)
+    receipt = backend.deliver(batch_of(run, run, image))
+
+    assert not receipt.rejected
+    (stored,) = client.list_artifacts(receipt.ref, path.removesuffix("/a.png"))
+    assert stored.path.endswith("/a@step1.png")
+
+
+def test_a_file_of_any_size_needs_no_room_in_the_temporary_folder(backend, client, tmp_path):
+    run, content = started(), os.urandom(3_000_000)
+    (tmp_path / "blob").write_bytes(content)
+    batch = batch_of(run, run, Artifact(AT, "large.bin", len(content), "file"))
+    receipt = backend.deliver(replace(batch, open_blob=lambda _: (tmp_path / "blob").open("rb")))
+
+    (tmp_path / "there").mkdir()
+    stored = Path(client.download_artifacts(receipt.ref, "large.bin", str(tmp_path / "there")))
+    assert stored.read_bytes() == content
+    assert not stored.is_symlink()
+
+
+def test_a_file_on_the_disk_is_lent_by_a_link_and_anything_else_by_a_copy(tmp_path):
+    (tmp_path / "blob").write_bytes(b"content")
+    with (tmp_path / "blob").open("rb") as source:
+        mlflow_uploads._lend(source, tmp_path / "linked")
+    mlflow_uploads._lend(io.BytesIO(b"content"), tmp_path / "copied")
+
+    assert (tmp_path / "linked").is_symlink()
+    assert (tmp_path / "linked").read_bytes() == (tmp_path / "copied").read_bytes() == b"content"

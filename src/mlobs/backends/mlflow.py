@@ -111,10 +111,11 @@ class MLflow:
                 self._reopen(run, content.reopened)
             self._log(run, content)
             for entry in content.uploads:
-                store(self._client, run, batch, entry)
-            announce(self._client, run, content.uploads)
-            if content.datasets:
-                self._client.log_inputs(run.ref, mlflow_datasets.to_inputs(content.datasets))
+                content.lower(entry.key, store(self._client, run, batch, entry))
+            for key, why in announce(self._client, run, content.uploads, mlflow_content.MAX_TAG).items():
+                content.lower(key, why)
+            for key, why in mlflow_datasets.log(self._client, run, content.datasets).items():
+                content.lower(key, why)
             if content.end is not None:
                 self._finish(run, content.end)
         url = mlflow_uri.page(self._uri, run.experiment_id, run.ref)

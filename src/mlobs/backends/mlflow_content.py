@@ -52,13 +52,13 @@ Text: TypeAlias = tuple[str, str]
 
 @dataclass
 class Content:
-    """A batch in MLflow's terms. `params` also name the entry that brought them."""
+    """A batch in MLflow's terms. `params` and `datasets` also name the entry that brought them."""
 
     points: dict[Point, None] = field(default_factory=dict)
     params: dict[str, tuple[str, str]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     uploads: list[Entry] = field(default_factory=list)
-    datasets: list[Dataset] = field(default_factory=list)
+    datasets: list[tuple[str, Dataset]] = field(default_factory=list)
     reopened: RunStarted | None = None
     end: RunFinished | None = None
     lowered: dict[str, str] = field(default_factory=dict)
@@ -83,8 +83,10 @@ class Content:
             key, f"param {name!r}: {why} and cannot change it, so {_short(text)} stands in tag {tag!r}"
         )
 
-    def lower(self, key: str, reason: str) -> None:
-        """Note that the entry `key` is stored in another form; an entry may have several reasons."""
+    def lower(self, key: str, reason: str | None) -> None:
+        """Note that the entry `key` is stored in another form, if so; an entry may have several reasons."""
+        if reason is None:
+            return
         before = self.lowered.get(key)
         self.lowered[key] = f"{before}; {reason}" if before else reason
 
@@ -105,7 +107,7 @@ def translate(entries: Iterable[Entry]) -> Content:  # noqa: C901 - a line for e
                 if event.step is not None and not in_grid(event):
                     content.lower(entry.key, "the step stands in the file's name there")
             case Dataset() as event:
-                content.datasets.append(event)
+                content.datasets.append((entry.key, event))
             case RunStarted() as event:
                 content.end = None
                 content.reopened = event if event.attempt > 1 else None

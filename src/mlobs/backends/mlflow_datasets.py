@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from mlobs.backends.mlflow_runs import CONTEXT, MLflowRun
 from mlobs.events import Dataset
 
 _MAX_NAME, _MAX_DIGEST, _MAX_SOURCE, _MAX_SCHEMA, _MAX_TAG = 500, 36, 65_000, 1_000_000, 500
-_CONTEXT = "mlflow.data.context"  # mlflow.utils.mlflow_tags.MLFLOW_DATASET_CONTEXT
 _EVENT = "mlobs.dataset"  # what MLflow has no field for, of this run: MLflow shares a dataset between runs
+
+
+def log(client: Any, run: MLflowRun, given: Iterable[tuple[str, Dataset]]) -> Mapping[str, str]:
+    """Log datasets, each with its entry's key, as the run's inputs; return those that MLflow keeps otherwise.
+
+    A dataset is in a run once there, with one context: the first one.
+    """
+    new, lowered = [], {}
+    for key, event in given:
+        held = run.contexts.setdefault(
+            (event.name[:_MAX_NAME], event.fingerprint[:_MAX_DIGEST]), event.context
+        )
+        if held == event.context:
+            new.append(event)
+        else:
+            which = f"{event.name!r} is under {held!r}, not {event.context!r}"
+            lowered[key] = f"MLflow has each dataset of a run once: {which}"
+    if new:
+        client.log_inputs(run.ref, to_inputs(new))
+    return lowered
 
 
 def to_inputs(events: list[Dataset]) -> list[Any]:
@@ -31,7 +52,7 @@ def to_inputs(events: list[Dataset]) -> list[Any]:
                 {"rows": event.rows, "fingerprint": event.fingerprint, "strength": event.strength}
             ),
         )
-        tags = [InputTag(_CONTEXT, event.context[:_MAX_TAG])]
+        tags = [InputTag(CONTEXT, event.context[:_MAX_TAG])]
         exact = msgspec.json.encode(msgspec.structs.replace(event, columns=None)).decode()
         if len(exact) <= _MAX_TAG:
             tags.append(InputTag(_EVENT, exact))
@@ -54,7 +75,7 @@ def from_input(given: Any, at: float) -> Dataset:
         None,
         str(profile.get("fingerprint", dataset.digest)),
         str(profile.get("strength", "content")),
-        tags.get(_CONTEXT, ""),
+        tags.get(CONTEXT, ""),
         _document(dataset.source).get("uri") or None,
         profile.get("rows") if isinstance(profile.get("rows"), int) else None,
         columns,

@@ -17,9 +17,15 @@ from typing import NamedTuple
 from mlobs.events import Artifact, Role
 
 IMAGES_TAG, TABLES_TAG = "mlflow.loggedImages", "mlflow.loggedArtifacts"
-_STEP = re.compile(r"\.step(-?\d+)(?=(?:\.[^./]*)?\Z)")
+# A mark that people give no file: `ckpt.step100.pt` is a common name, and stays what it is.
+_STEP = re.compile(r"(?<!@)@step(-?\d+)(?=(?:\.[^./]*)?\Z)")
+_MARKS = re.compile(r"@+step-?\d+(?=(?:\.[^./]*)?\Z)")
 _KEY = re.compile(r"[a-zA-Z0-9_\-./ ]+\Z")  # mlflow.tracking.client.log_image
-_GRID = re.compile(r"images/(?P<key>.+?)\+step\+(?P<step>-?\d+)\+timestamp\+(?P<ms>\d+)\+[0-9a-f-]{36}")
+_GRID = re.compile(
+    r"images/(?P<key>.+?)\+step\+(?P<step>-?\d+)\+timestamp\+(?P<ms>\d+)\+[0-9a-f-]{36}"
+    r"(?P<end>\.png|\+compressed\.webp)\Z"
+)
+_MAX_KEY = 150  # of the 255 bytes of a file's name: step, time and the rest take up to 103
 _PNG, _THUMBNAIL = ".png", "+compressed.webp"
 _THUMBNAIL_PX = 256  # mlflow.tracking.multimedia.COMPRESSED_IMAGE_SIZE
 
@@ -36,35 +42,38 @@ class Logged(NamedTuple):
 def in_grid(event: Artifact) -> bool:
     """Tell whether MLflow's image grid shows it: a PNG of a step, under a name that the grid reads."""
     is_png = event.media_type == "image/png" and event.path.endswith(_PNG)
-    return event.step is not None and event.role == "image" and is_png and _KEY.match(event.path) is not None
+    is_readable = _KEY.match(event.path) is not None and len(event.path) <= _MAX_KEY + len(_PNG)
+    return event.step is not None and event.role == "image" and is_png and is_readable
 
 
 def stored_path(event: Artifact, key: str) -> str:
-    """Return where an artifact lies: `a/b.csv` of step 3 at `a/b.step3.csv`, an image of a step in the grid.
+    """Return where an artifact lies: `a/b.csv` of step 3 at `a/b@step3.csv`, an image of a step in the grid.
 
-    `key` is the entry's: the same entry has the same path.
+    `key` is the entry's: the same entry has the same path. What is called `b@step3.csv` without a
+    step has one more `@`.
     """
+    marked = _MARKS.sub(lambda match: f"@{match[0]}", event.path)
     if event.step is None:
-        return event.path
+        return marked
     if in_grid(event):
         name = event.path.removesuffix(_PNG).replace("/", "~")
         return f"images/{name}+step+{event.step}+timestamp+{round(event.at * 1000)}+{_uuid(key)}{_PNG}"
-    path = PurePosixPath(event.path)
-    return str(path.with_name(f"{path.stem}.step{event.step}{path.suffix}"))
+    path = PurePosixPath(marked)
+    return str(path.with_name(f"{path.stem}@step{event.step}{path.suffix}"))
 
 
 def logged(path: str) -> Logged | None:
     """Undo `stored_path`; None for the thumbnail of an image."""
-    if path.endswith(_THUMBNAIL):
-        return None
     grid = _GRID.match(path)
+    if grid is not None and grid["end"] == _THUMBNAIL:
+        return None
     if grid is not None:
         name = grid["key"].replace("~", "/") + _PNG
         return Logged(name, int(grid["step"]), "image", int(grid["ms"]) / 1000)
     match = _STEP.search(path)
-    return (
-        Logged(path) if match is None else Logged(path[: match.start()] + path[match.end() :], int(match[1]))
-    )
+    step = None if match is None else int(match[1])
+    marked = path if match is None else path[: match.start()] + path[match.end() :]
+    return Logged(_MARKS.sub(lambda marks: marks[0][1:], marked), step)
 
 
 def thumbnail_path(stored: str) -> str:
@@ -73,7 +82,11 @@ def thumbnail_path(stored: str) -> str:
 
 
 def thumbnail(png: bytes) -> bytes:
-    """Return a WebP of the image whose longer side is 256 pixels, as MLflow makes it."""
+    """Return a WebP of the image whose longer side is 256 pixels, as MLflow makes it.
+
+    Raises:
+        OSError, ValueError, SyntaxError: Pillow's words for what is no image, or is damaged.
+    """
     from PIL import Image  # MLflow's own dependency for images, and ours
 
     with Image.open(io.BytesIO(png)) as picture:
@@ -84,11 +97,25 @@ def thumbnail(png: bytes) -> bytes:
     return content.getvalue()
 
 
-def tables_text(before: str | None, paths: Iterable[str]) -> str:
-    """Return the text of the tag that lists a run's tables, with these among them."""
-    known = json.loads(before) if before else []
-    new = [{"path": path, "type": "table"} for path in paths]
-    return json.dumps(known + [one for one in new if one not in known])
+def tables_text(before: str | None, paths: Iterable[str], limit: int) -> tuple[str, set[str]]:
+    """Return the text of the tag that lists a run's tables, and those for which it has no room.
+
+    `limit` is in characters: MLflow cuts a longer tag, and then nobody can read it.
+    """
+    try:
+        known = json.loads(before or "[]")
+    except ValueError:  # cut by somebody
+        known = []
+    listed, left = list(known) if isinstance(known, list) else [], set()
+    for path in paths:
+        one = {"path": path, "type": "table"}
+        if one in listed:
+            continue
+        if len(json.dumps([*listed, one])) > limit:
+            left.add(path)
+        else:
+            listed.append(one)
+    return json.dumps(listed), left
 
 
 def is_table(event: Artifact) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlobs.backends import mlflow_content
 from mlobs.backends.mlflow_files import IMAGES_TAG, TABLES_TAG
 from mlobs.errors import Unavailable
+
+CONTEXT = "mlflow.data.context"  # mlflow.utils.mlflow_tags.MLFLOW_DATASET_CONTEXT
 
 
 @dataclass
@@ -18,13 +21,23 @@ class MLflowRun:
     experiment_id: str
     parent_ref: str | None
     shown: dict[str, str] = field(default_factory=dict)  # tags that tell MLflow's pages what there is
+    contexts: dict[tuple[str, str], str] = field(default_factory=dict)  # of its datasets, by name and digest
 
     @classmethod
     def of(cls, run: Any) -> MLflowRun:
         """Take from MLflow's own what is needed."""
         parent_ref = run.data.tags.get(mlflow_content.PARENT)
         shown = {tag: text for tag, text in run.data.tags.items() if tag in (IMAGES_TAG, TABLES_TAG)}
-        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref, shown)
+        held = {(one.dataset.name, one.dataset.digest): _context(one) for one in _inputs(run)}
+        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref, shown, held)
+
+
+def _inputs(run: Any) -> Iterable[Any]:
+    return run.inputs.dataset_inputs if run.inputs else ()
+
+
+def _context(given: Any) -> str:
+    return next((str(tag.value) for tag in given.tags if tag.key == CONTEXT), "")
 
 
 def proper_id(text: str) -> str:
