@@ -490,12 +490,36 @@ def test_after_a_rewind_readers_forget_the_later_points_but_no_param(board):
     batch = batch_of(Params(AT, {"lr": 1}), *points(AT, range(5)), Rewind(AT, 2), *points(AT + 1, (2, 3)))
     first = board.deliver(batch)
     assert scalars(event_file(board, first), "loss") == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    server_side = ServerAccumulator(str(event_file(board, first)))
+    server_side.Reload()
+    assert [one.step for one in server_side.Tensors("loss")] == [0, 1, 2, 3]
     second = board.deliver(batch_of(Rewind(AT, 0), *points(AT + 2, (0,)), ref=first.ref, first=9))
     assert scalars(event_file(board, second), "loss") == [(0, 2)]
     server_side = ServerAccumulator(str(event_file(board, second)))  # this one forgets texts too
     server_side.Reload()
     (table,) = server_side.Tensors("params/text_summary")
     assert b"| `lr` | `1` |" in table.tensor_proto.string_val[0]
+
+
+def test_what_a_rewind_hides_besides_points_is_said(board):
+    logs = [Log(AT, f"line {n}") for n in range(5)]
+    first = board.deliver(batch_of(run_started(), *logs, Histogram(AT, None, "w", [1.0], [0.0, 1.0])))
+    batches = [
+        batch_of(Rewind(AT, 7), ref=first.ref, first=7),
+        batch_of(Rewind(AT, 3), ref=first.ref, first=7),
+        batch_of(Rewind(AT, 0), Log(AT, "after"), ref=first.ref, first=7),
+    ]
+    said = [board.deliver(batch).lowered.get(batch.entries[0].key, "") for batch in batches]
+
+    assert said[0] == ""
+    assert said[1].endswith("log lines stand at their numbers, and those from 3 on are hidden too")
+    assert "what has no step stands at step 0 there, and is hidden too" in said[2]
+    server_side = ServerAccumulator(str(event_file(board, first)))
+    server_side.Reload()
+    assert "w/histogram_summary" in server_side.Tags()["tensors"]
+    assert server_side.Tensors("w/histogram_summary") == []
+    (log,) = server_side.Tensors("log/text_summary")
+    assert b"after" in log.tensor_proto.string_val[0]
 
 
 def test_its_source_gives_back_what_was_delivered_in_order(board):

@@ -43,8 +43,11 @@ class TensorBoardSource:
         place = Place.of_ref(self.logdir, ref)
         if place.known.has_facts:
             yield from _facts(place)
+        before = None
         for event in itertools.islice(read(place.events), 1, None):  # after the header
-            yield from _events(event)
+            if not (event.HasField("session_log") and event == before):  # a rewind stands there twice
+                yield from _events(event)
+            before = event
 
 
 def _facts(place: Place) -> Iterator[Event]:

@@ -113,12 +113,11 @@ class Encoder:
                 yield run_event(run)
             case RunFinished() as finished:
                 yield finished_event(finished, is_session=bool(self.facts.params))
-            case Rewind(at=at, from_step=step, below=below):
+            case Rewind(at=at, from_step=step) as rewind:
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                yield event_pb2.Event(wall_time=at, step=step, session_log=start)
-                if below:
-                    what = f"TensorBoard goes back by step alone: {below:,} points below step {step} stay"
-                    self.lowered[entry.key] = what
+                # Twice: to the server's reader the first START of a file is only the session's beginning.
+                yield from [event_pb2.Event(wall_time=at, step=step, session_log=start)] * 2
+                self._note_rewind(entry.key, rewind)
             case Log() as log:
                 self._note_loss(entry.key, log)  # its line is in the text at the end
             case Params() | Tags():
@@ -151,6 +150,20 @@ class Encoder:
             self.lowered[key] = "TensorBoard has no place for its labels (meta)"
         if isinstance(event, Metrics) and any(FLOAT32_MAX < abs(v) < math.inf for v in event.values.values()):
             self.lowered[key] = "TensorBoard holds 32-bit floats: a value beyond 3.4e38 became infinite"
+
+    def _note_rewind(self, key: str, rewind: Rewind) -> None:
+        """Say what stays that should go, and what goes that should stay."""
+        step, what = rewind.from_step, []
+        if rewind.below:
+            what.append(f"{rewind.below:,} points below step {step} stay")
+        if step <= 0:
+            what.append("what has no step stands at step 0 there, and is hidden too")
+        if self.log_lines > step:
+            what.append(
+                f"log lines stand at their numbers, and those from {max(step, 0):,} on are hidden too"
+            )
+        if what:
+            self.lowered[key] = f"TensorBoard goes back by step alone: {'; '.join(what)}"
 
     def _artifact(self, entry: Entry, artifact: Artifact) -> Any:
         is_final = artifact.raw is None
