@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mlobs.backend import Entry, Receipt
+from mlobs.delivery.keys import root_key
 from mlobs.delivery.rolling import Roll
 from mlobs.delivery.state import Note, Outcome
 from mlobs.events import kind_of
@@ -34,16 +35,6 @@ class Draft:
     joined: Mapping[str, tuple[str, ...]]
     roll: Roll
     has_end: bool = False
-
-
-def derived_key(key: str, part: int) -> str:
-    """The key of the part-th event that lowering made of one; the first keeps the event's own."""
-    return key if part == 0 else f"{key}/{part}"
-
-
-def root_key(key: str) -> str:
-    """The key of the recorded event that an entry's key derives from."""
-    return key.partition("/")[0]
 
 
 def answered(draft: Draft, receipt: Receipt) -> Outcomes:
