@@ -1,4 +1,4 @@
-"""GPUs, as NVIDIA's NVML API Reference Guide describes what its functions return; the real driver's absence."""
+"""GPUs, by what NVIDIA's NVML API Reference Guide says that its functions return, and without a driver."""
 
 from types import SimpleNamespace
 
@@ -54,7 +54,7 @@ class Driver:
         return [users, [SimpleNamespace(pid=7, usedGpuMemory=None)]][handle]
 
     def nvmlDeviceGetGraphicsRunningProcesses(self, handle):  # noqa: N802
-        return []
+        return [[], []][handle]
 
     def nvmlDeviceGetTemperature(self, handle, sensor):  # noqa: N802
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
