@@ -10,17 +10,7 @@ import typer
 from msgspec import structs
 
 from mlobs.cli.options import JsonOption, StoreOption
-from mlobs.cli.output import (
-    duration,
-    iso,
-    moment,
-    number,
-    print_json,
-    print_table,
-    print_title,
-    printable,
-    size,
-)
+from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
 from mlobs.cli.runs import document
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.state import States, Vitals
@@ -28,7 +18,7 @@ from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.artifact import StoredArtifact
 from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord, load_run
-from mlobs.text import param_text
+from mlobs.text import param_text, printable, size
 
 
 def show(

@@ -244,20 +244,25 @@ def _values_in(event: Event) -> int:
 def _answered(draft: Draft, receipt: Receipt) -> Outcomes:
     """What became of the events of a draft, given the backend's answer to their entries.
 
-    An event is rejected if the entry that stands for it is. If only a part that was derived from it
-    is, the rest arrived: that is lowering, and its reason stands beside the others.
+    An event is rejected, or skipped, if the entry that stands for it is. If only a part that was
+    derived from it is, the rest arrived: that is lowering, and its reason stands beside the others.
     """
     outcomes = dict(draft.outcomes)
     kinds = {entry.key: kind_of(entry.event) for entry in draft.entries}
-    in_part = {key: reason for key, reason in receipt.rejected.items() if root_key(key) != key}
+    not_stored: tuple[tuple[Outcome, Mapping[str, str]], ...]
+    not_stored = ("skipped", receipt.skipped), ("rejected", receipt.rejected)
+    in_part = {
+        key: reason for _, reasons in not_stored for key, reason in reasons.items() if root_key(key) != key
+    }
     for key, reason in [*receipt.lowered.items(), *in_part.items()]:
         if key in kinds:
             root = root_key(key)
             _, earlier, kind = outcomes.get(root, ("lowered", "", kinds.get(root, kinds[key])))
             outcomes[root] = ("lowered", f"{earlier}; {reason}" if earlier else reason, kind)
-    for key, reason in receipt.rejected.items():
-        if key in kinds and key not in in_part:
-            outcomes[key] = ("rejected", reason, outcomes[key][2] if key in outcomes else kinds[key])
+    for word, reasons in not_stored:
+        for key, reason in reasons.items():
+            if key in kinds and key not in in_part:
+                outcomes[key] = (word, reason, outcomes[key][2] if key in outcomes else kinds[key])
     return outcomes
 
 
