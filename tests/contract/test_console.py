@@ -128,7 +128,8 @@ def test_params_are_a_table_and_long_ones_are_cut():
 
 def test_what_a_value_holds_cannot_steer_the_terminal():
     text = "\x1b[2J\x1b]0;title\x07"
-    lines = printed(Log(AT, text), Params(AT, {text: text}), RunFinished(AT, "FAILED", text, f"{text}\n{text}"))
+    end = RunFinished(AT, "FAILED", text, traceback=f"{text}\n{text}")
+    lines = printed(Log(AT, text), Params(AT, {text: text}), end)
 
     assert "\x1b" not in "".join(lines)
     assert "\x07" not in "".join(lines)

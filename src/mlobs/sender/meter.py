@@ -43,14 +43,19 @@ class Meter:
     def read(self) -> tuple[Reading, list[Failure]]:
         """Read everything now; a part that fails leaves the others as they are.
 
-        It takes about 1 ms, 0.1 ms for each process of the program, and what its machine's list of
-        processes takes, 20 us for each.
+        It takes about 1.4 ms, and 0.12 ms for each process more, mostly to look through the machine's
+        list of processes and to read what it says of the program's.
+
+        Raises:
+            ProcessLookupError: the program is gone.
         """
         failures: list[Failure] = []
 
         def attempt(part: str, read: Callable[[], Any]) -> Any:
             try:
                 return read()
+            except ProcessLookupError:
+                raise
             except Exception as error:  # a driver, a file system, a process that ends meanwhile
                 failures.append(Failure(part, f"{type(error).__name__}: {error}"))
                 return None
@@ -69,7 +74,10 @@ class Meter:
         """The program's processes; one that ends while it is looked at is left out."""
         import psutil
 
-        root = psutil.Process(self._pid)
+        try:
+            root = psutil.Process(self._pid)
+        except psutil.NoSuchProcess as error:
+            raise ProcessLookupError(f"there is no process {self._pid} any more") from error
         left_out = {os.getpid()} - {self._pid}
         found: dict[ProcessKey, Task] = {}
         for process in (root, *root.children(recursive=True)):  # parents before their children

@@ -123,7 +123,10 @@ class Sampler:
         if not due or self._read is None:
             return
         at = time.time()
-        reading, failures = self._read()
+        try:
+            reading, failures = self._read()
+        except ProcessLookupError:
+            return
         if self._is_stopping or is_alive(self._program) is False:
             return
         for path, run in due.items():
