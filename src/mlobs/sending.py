@@ -19,6 +19,7 @@ from mlobs.spawning import import_path, spawn
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
+LAST_READING_S = 1.0  # of the load; it takes milliseconds, or for ever where a driver hangs
 WAITS = "the rest waits in the store"
 
 
@@ -247,7 +248,7 @@ class SenderThread:
     def close(self, wait_s: float) -> None:
         """Stop the lanes; what is left waits in the store."""
         with self._lock:
-            self._sampler.stop(wait_s)
+            self._sampler.stop(min(wait_s, LAST_READING_S))
             self._host.close(wait_s)
 
     def forget(self) -> None:

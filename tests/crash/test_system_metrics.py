@@ -303,3 +303,21 @@ wait()
     failed = samples(tmp_path, name="failed_readings")
     assert [value for _, value in failed] == [float(step + 1) for step, _ in failed]
     assert len(failed) == len(samples(tmp_path))
+
+
+def test_a_driver_that_does_not_answer_holds_neither_delivery_nor_the_end_up(tmp_path):
+    source = """
+import psutil
+psutil.virtual_memory = lambda: time.sleep(600)
+backend = mlobs.backends.TensorBoard("board")
+with tracker(delivery="thread", backends=[backend]).start_run() as run:
+    run.log_metric("loss", 1.0)
+    time.sleep(1.0)
+assert run.delivery()["tensorboard"].is_settled
+print(time.monotonic())
+"""
+    done = run(tmp_path, START + source)
+
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - float(done.stdout) < 10
+    assert samples(tmp_path) == []

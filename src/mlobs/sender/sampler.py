@@ -22,6 +22,7 @@ from mlobs.sender.meter import Failure, Meter
 from mlobs.sender.samples import Samples, samples_of
 
 FIRST_S = 1.0  # the first sample comes so soon, or short runs would have none
+STOP_S = 1.0
 OVERDUE_S = 60.0  # a reading takes milliseconds
 FAILED = f"{SYSTEM_PREFIX}failed_readings"
 
@@ -74,7 +75,7 @@ class Sampler:
         if since is not None and time.monotonic() - since > OVERDUE_S:
             self._complain(f"a reading of the load has not returned for {OVERDUE_S:g} s; samples wait for it")
 
-    def stop(self, wait_s: float = 1.0) -> None:
+    def stop(self, wait_s: float = STOP_S) -> None:
         """Record nothing more; a reading in hand is waited for so long, and then dropped."""
         self._is_stopping = True
         self._wake.set()
