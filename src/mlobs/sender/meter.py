@@ -18,9 +18,10 @@ _LOOPBACK = ("lo", "lo0", "Loopback Pseudo-Interface 1")
 
 
 class Failure(NamedTuple):
-    """A part of the load that could not be read, and why."""
+    """A part of the load that could not be read, and why; `error` is the exception's type."""
 
     part: str
+    error: str
     reason: str
 
 
@@ -57,7 +58,7 @@ class Meter:
             except ProcessLookupError:
                 raise
             except Exception as error:  # a driver, a file system, a process that ends meanwhile
-                failures.append(Failure(part, f"{type(error).__name__}: {error}"))
+                failures.append(Failure(part, type(error).__name__, str(error)))
                 return None
 
         before_s = time.monotonic()

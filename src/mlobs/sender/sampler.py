@@ -39,7 +39,7 @@ class _Sampled:
     due_at: float
     before: Reading
     failed: int = 0
-    said: set[str] = field(default_factory=set)
+    said: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Sampler:
@@ -93,8 +93,7 @@ class Sampler:
                 _log.exception("system metrics: no sample was taken")
             self._busy_since = None
             self._wake.wait(self._pause_s())
-        for path in list(self._runs):
-            self._leave(path)
+        self._leave_all()
 
     def _pause_s(self) -> float | None:
         due_at = min((run.due_at for run in self._runs.values()), default=None)
@@ -106,8 +105,8 @@ class Sampler:
         for folder, every_s in orders:
             try:
                 self._begin(folder, every_s)
-            except OSError as error:
-                self._complain(f"run {folder.run_id} gets no system metrics: {error}")
+            except Exception as error:
+                self._complain(f"run {folder.run_id} gets no system metrics: {error!r}")
 
     def _begin(self, folder: RunFolder, every_s: float) -> None:
         if self._read is None:
@@ -123,45 +122,53 @@ class Sampler:
         due = {path: run for path, run in self._runs.items() if run.due_at <= now}
         if not due or self._read is None:
             return
+        for run in due.values():
+            run.due_at = max(run.due_at + run.every_s, now + run.every_s / 2)  # the machine may have slept
         at = time.time()
         try:
             reading, failures = self._read()
         except ProcessLookupError:
+            self._leave_all()
             return
-        if self._is_stopping or is_alive(self._program) is False:
+        if is_alive(self._program) is False:
+            self._leave_all()
             return
         for path, run in due.items():
-            run.due_at += run.every_s
-            if run.due_at <= now:  # the machine slept
-                run.due_at = now + run.every_s
             try:
                 self._record(path, run, at, reading, failures)
             except FileNotFoundError:
                 self._leave(path)  # somebody deleted the run
-            except OSError as error:
+            except Exception as error:
                 run.failed += 1
-                self._complain(f"a sample was not recorded: {error}")
+                self._complain(f"a sample was not recorded: {error!r}")
 
     def _record(
         self, path: Path, run: _Sampled, at: float, reading: Reading, failures: list[Failure]
     ) -> None:
         if run.samples.has_ended():
             self._leave(path)
+        if self._is_stopping or path not in self._runs:
             return
         run.failed += len(failures)
         for failure in failures:
-            self._say(run, at, f"system metrics: {failure.part} could not be read: {failure.reason}")
+            self._say(run, at, failure)
         values = values_between(run.before, reading)
         run.before = reading
         if run.failed:
             values[FAILED] = float(run.failed)
         run.samples.add(at, values)
 
-    def _say(self, run: _Sampled, at: float, message: str) -> None:
-        self._complain(message)
-        if message not in run.said:
-            run.said.add(message)
+    def _say(self, run: _Sampled, at: float, failure: Failure) -> None:
+        """Say what failed, once for each part and type of error: the words may differ each time."""
+        if (failure.part, failure.error) not in run.said:
+            run.said.add((failure.part, failure.error))
+            message = f"system metrics: {failure.part} could not be read: {failure.error}: {failure.reason}"
+            self._complain(message)
             run.samples.say(at, message)
+
+    def _leave_all(self) -> None:
+        for path in list(self._runs):
+            self._leave(path)
 
     def _leave(self, path: Path) -> None:
         run = self._runs.pop(path, None)
