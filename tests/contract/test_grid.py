@@ -2,7 +2,10 @@
 
 import io
 import json
+import math
+import pickle
 import re
+import sys
 from pathlib import Path
 
 import mlflow
@@ -98,6 +101,7 @@ def held(tmp_path_factory):
         run.log_dict("config", {"depth": [1, 2]})
         run.log_artifact(folder / "large.bin", "data")
         run.log_model("model", {"weights": [1, 2]}, serializer=lambda one, path: path.write_text(str(one)))
+        _log_what_needs_packages(run, folder)
         at = run._opened.facts.at
         run._opened.append(
             Dataset(at, "train", "v3", "b3:" + "ab" * 32, "rows", "train", "s3://x/y", 100, {"a": "int64"})
@@ -109,6 +113,18 @@ def held(tmp_path_factory):
         run._opened.append(Log(at + 2, "it fails", "ERROR", "train", exception="Traceback: no"))
     assert all(one.is_settled and one.rejected == one.skipped == 0 for one in run.delivery().values())
     return Held(folder, run)
+
+
+def _log_what_needs_packages(run, folder):
+    """All of them are among the development packages."""
+    import plotly.graph_objects as plotly
+    from sklearn.linear_model import LogisticRegression
+
+    run.log_figure("page", plotly.Figure(plotly.Scatter(x=[1, 2], y=[3, 4])))
+    run.log_table("large.parquet", TABLE)
+    Image.fromarray(SAMPLES).save(folder / "photo.jpg")
+    run.log_image("photo", folder / "photo.jpg", step=4)
+    run.log_model("classifier", LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
 
 
 def _figure():
@@ -239,6 +255,8 @@ def test_datasets(held):
 def test_snapshots_and_fingerprints(held):
     assert json.loads(held.file("mlobs/snapshot/environment.json"))["facts"] == {"python": "3.11"}
     assert json.loads(held.file("mlobs/model_fingerprints/model.json"))["fingerprint"] == "b3:cd"
+    shown = json.loads(held.text("mlobs/model_fingerprints/model.json").strip("`\n"))
+    assert (shown["fingerprint"], shown["strength"]) == ("b3:cd", "v1")
     assert json.loads(held.text("mlobs/snapshot/environment.json").strip("`\n"))["facts"] == {
         "python": "3.11"
     }
@@ -254,6 +272,62 @@ def test_logs(held):
         "Traceback: no",
     ]
     assert held.text("log") == "```\n" + "\n".join(lines) + "\n```"
+
+
+def test_infinities(held):
+    history = held.client.get_metric_history(held.ref, "inf")
+    assert [one.value for one in history] == [sys.float_info.max] * 2
+    assert held.run.data.tags["mlobs.infinite.inf"] == "inf at step 0; there may be more"
+    assert [one.value for one in held.board.Scalars("inf")] == [math.inf] * 2
+
+
+def test_pages_of_plotly(held):
+    page = held.file("page.html")
+    assert b'"y":[3,4]' in page
+    shown = dict(cells(held.text("page.html")))
+    assert (shown["type"], shown["blake3"]) == ("text/html", blake3(page).hexdigest())
+
+
+@pytest.mark.usefixtures("tracking_uri")
+def test_tables_in_parquet(held):
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(held.file("large.parquet"))), TABLE)
+    frame = held.client.load_table(held.run.info.experiment_id, "large.parquet", [held.ref])
+    pd.testing.assert_frame_equal(frame, TABLE)
+    shown = dict(cells(held.text("large.parquet")))
+    assert shown["blake3"] == blake3(held.file("large.parquet")).hexdigest()
+
+
+def test_a_photo_of_a_step(held):
+    photo = held.file("photo@step4.jpg")
+    assert Image.open(io.BytesIO(photo)).format == "JPEG"
+    assert np.array_equal(held.picture("photo.jpg", 4), pixels(photo))
+
+
+def test_a_model_of_a_framework(held):
+    content = held.file("classifier/model.pkl")
+    assert pickle.loads(content).predict([[-3.0], [4.0]]).tolist() == [0, 1]
+    shown = dict(cells(held.text("classifier/model.pkl")))
+    assert shown["blake3"] == blake3(content).hexdigest()
+    assert shown["format"] == "scikit-learn pickle"
+
+
+def test_going_back_in_steps(tmp_path):
+    backends = [
+        mlobs.backends.MLflow(f"sqlite:///{tmp_path}/mlflow.db", artifact_location=str(tmp_path / "artifacts")),
+        mlobs.backends.TensorBoard(str(tmp_path / "board")),
+    ]
+    tracker = mlobs.Tracker("back", backends=backends, store=tmp_path / "store", delivery="thread")
+    with tracker.start_run("r") as run:
+        for step in range(4):
+            run.log_metric("loss", float(step), step=step)
+    with tracker.start_run("r", run_id=run.id, resume="must", from_step=2) as run:
+        run.log_metric("loss", 20.0, step=2)
+    held = Held(tmp_path, run)
+
+    history = held.client.get_metric_history(held.ref, "loss")
+    assert sorted((one.step, one.value) for one in history) == [(0, 0), (1, 1), (2, 2), (2, 20), (3, 3)]
+    assert "steps from 2 on" in held.run.data.tags["mlobs.rewound"]
+    assert [(one.step, one.value) for one in held.board.Scalars("loss")] == [(0, 0), (1, 1), (2, 20)]
 
 
 def test_status(held):
