@@ -87,13 +87,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The answer to a batch: everything in it is stored, but for what is named in `rejected`.
+    """The answer to a batch: everything in it is stored, but for what is named as not stored.
 
     `ref` comes back with the next batch of the run, also after a restart: the vendor's run id, or
     whatever the backend needs to go on. `vendor_id` is what the vendor calls the run, if that is
-    not `ref`; `url` is a page that a person can open. `rejected` and
-    `lowered` map an entry's key to a reason that a person can read: not stored at all, or stored
-    in another form than it was given.
+    not `ref`; `url` is a page that a person can open. `rejected`, `lowered` and `skipped` map an
+    entry's key to a reason that a person can read: refused, stored in another form than it was given,
+    or left out because it has no place there, which is nothing to worry about.
     """
 
     ref: str
@@ -101,6 +101,7 @@ class Receipt:
     rejected: Mapping[str, str] = field(default_factory=dict)
     lowered: Mapping[str, str] = field(default_factory=dict)
     vendor_id: str | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

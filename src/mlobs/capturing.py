@@ -182,6 +182,7 @@ _streams = Streams(_take_output, _is_no_output)
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - a thread that is not there any more may have held it
     _lock = threading.RLock()
+    _streams.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ _TOKEN = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # xterm's titles and links
     r"|\x1b."
 )
-_UP = re.compile(r"\x1b\[(\d*)([AF])")
+_UP = re.compile(r"\x1b\[(\d{0,6})([AF])")
 _ERASE = re.compile(r"\x1b\[([012]?)K")
 
 
@@ -65,7 +65,7 @@ class Screen:
         before, column = self._rows[self._row], self._column
         self._column = column + len(text)
         self._rows[self._row] = before[:column].ljust(column) + text + before[self._column :]
-        if self._bottom is None and self._column > MAX_LINE_CHARACTERS:
+        if self._column > MAX_LINE_CHARACTERS:
             settled += self.clear()
         return settled
 

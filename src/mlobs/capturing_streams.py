@@ -52,7 +52,19 @@ class Tee:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_mlobs_"):  # a copy of it, which has nothing yet
+            raise AttributeError(name)
         return getattr(self._mlobs_stream, name)
+
+    def __enter__(self) -> Any:
+        self._mlobs_stream.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> Any:
+        return self._mlobs_stream.__exit__(*error)
+
+    def __iter__(self) -> Any:
+        return iter(self._mlobs_stream)
 
     def __repr__(self) -> str:
         return f"<{self._mlobs_name} of mlobs over {self._mlobs_stream!r}>"
@@ -69,6 +81,10 @@ class Tee:
             self._mlobs_take(self._mlobs_name, line)
         if screen.is_blank:
             self._mlobs_screens.pop(thread, None)
+
+    def _mlobs_forget(self) -> None:
+        """Let go of the lines that have no end yet: in a forked child they are the parent's."""
+        self._mlobs_screens.clear()
 
     def _mlobs_clear(self) -> None:
         """Give out the lines that have no end yet."""
@@ -101,6 +117,11 @@ class Streams:
         """Give out the lines that have no end yet."""
         for tee in self._tees.values():
             tee._mlobs_clear()  # noqa: SLF001 - of a class of this module
+
+    def forget(self) -> None:
+        """After a fork, in the child: the lines that have no end yet are the parent's."""
+        for tee in self._tees.values():
+            tee._mlobs_forget()  # noqa: SLF001 - of a class of this module
 
     def close(self) -> None:
         """Put the streams back; one that somebody wrapped stays, and only writes through."""

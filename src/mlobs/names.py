@@ -12,6 +12,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+SYSTEM_PREFIX = "system/"  # of the metrics that say what load the program and its machine had
+
 _ALPHABET = "_x0123456789ABCDEF"  # what an escape is written in: a pattern has to allow all of it
 _HEX = "[0-9A-F]{2,6}"  # at least two digits, so that the common names `w_x1_mean` stay as they are
 _ESCAPE = re.compile(f"_x({_HEX})_")

@@ -119,9 +119,11 @@ class Opened:
         return self.begun.is_joined and self.folder is not None and opener_lives(self.folder) is not False
 
     def _send(self, folder: RunFolder) -> None:
-        sending = self.plan.sending()
+        is_sampled = not (self.is_child or self.begun.is_joined)  # the program has one load
+        every_s = self.plan.sample_every_s if is_sampled else None
+        sending = self.plan.sending(is_sampling=every_s is not None)
         if sending is not None:
-            sending.open(folder, self.plan.backends)
+            sending.open(folder, self.plan.backends, every_s)
 
     def child(self, name: object) -> Opened:
         """Open a run below this one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import os
 import platform
@@ -54,12 +56,26 @@ class Plan:
         """What happens to a parameter that changes."""
         return self.settings.on_conflict
 
-    def sending(self) -> Sending | None:
-        """Who delivers; None if there is nothing to deliver to, or not now."""
-        if self.store is None or not self.backends or self.settings.mode != "online":
+    @property
+    def sample_every_s(self) -> float | None:
+        """Seconds between two samples of the program's load; None if nobody samples it."""
+        settings = self.settings
+        is_wished = settings.system_metrics and settings.mode == "online"
+        return settings.system_metrics_s if is_wished and can_sample() else None
+
+    def sending(self, *, is_sampling: bool = False) -> Sending | None:
+        """Who delivers, or samples; None if there is nothing to deliver to, or not now."""
+        is_needed = bool(self.backends) or is_sampling
+        if self.store is None or not is_needed or self.settings.mode != "online":
             return None
         patience = Patience(self.settings.linger_s, self.settings.hang_timeout_s)
         return program().sending(self.settings.delivery, self.store, patience)
+
+
+@functools.cache  # to look through the import path takes 0.1 ms, and a sweep starts thousands of runs
+def can_sample() -> bool:
+    """Tell whether psutil is installed, which system metrics need; imports nothing."""
+    return importlib.util.find_spec("psutil") is not None
 
 
 class Begun(NamedTuple):

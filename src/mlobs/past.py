@@ -33,7 +33,8 @@ def look_back(folder: RunFolder, wish: Wish) -> Past:
     if not openers:
         return replace(Past() if wish.state is None else past_of_state(wish.state), until=until)
     points = that_count([one.points for one in scans])
-    rewind = _rewind(points, scans, wish)
+    own = points.of_training()
+    rewind = _rewind(own, scans, wish)
     if rewind is not None:
         points = points.before(rewind)
     start = openers[0].start
@@ -46,7 +47,7 @@ def look_back(folder: RunFolder, wish: Wish) -> Past:
         until=until,
         params=fold(scans).params,
         steps=points.next_steps(),
-        last_step=points.steps[-1] if len(points) else 0,
+        last_step=own.steps[-1] if len(own) else 0,
         rewind=rewind,
     )
 

@@ -37,11 +37,23 @@ def progress(title: str, total: float) -> Iterator[Callable[[float], None]]:
 
         def show(done: float) -> None:
             if not bars and time.monotonic() - started > SHOW_AFTER_S:
-                bars.append(until_the_end.enter_context(_bar(title, total)))
+                bars.append(_bar(title, total))
+                until_the_end.enter_context(_quiet(bars[0]))
             for bar in bars:
-                bar.update(bar.task_ids[0], completed=done, refresh=True)
+                with contextlib.suppress(OSError):  # the terminal is gone; who works behind the bar is not
+                    bar.update(bar.task_ids[0], completed=done, refresh=True)
 
         yield show
+
+
+@contextlib.contextmanager
+def _quiet(bar: Progress) -> Iterator[None]:
+    """Start and stop a bar; a terminal that is gone is no reason for anybody to fail."""
+    with contextlib.suppress(OSError):
+        bar.start()
+    yield
+    with contextlib.suppress(OSError):
+        bar.stop()
 
 
 def _bar(title: str, total: float) -> Progress:
@@ -49,6 +61,9 @@ def _bar(title: str, total: float) -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    bar = Progress(console=Console(stderr=True), transient=True, auto_refresh=False)
+    console = Console(stderr=True)
+    bar = Progress(
+        console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    )
     bar.add_task(title, total=total)
     return bar

@@ -19,6 +19,7 @@ from mlobs.spawning import import_path, spawn
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
+LAST_READING_S = 1.0  # of the load; it takes milliseconds, or for ever where a driver hangs
 WAITS = "the rest waits in the store"
 
 
@@ -40,8 +41,10 @@ class Sending(Protocol):
     same, and that is said once.
     """
 
-    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
-        """Deliver this run to these backends from now on."""
+    def open(
+        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
+    ) -> None:
+        """Deliver this run to these backends from now on, and sample the program's load for it."""
         ...
 
     def flush(self) -> None:
@@ -85,10 +88,13 @@ class SenderProcess:
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
-    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+    def open(
+        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
+    ) -> None:
         """Tell the sender of this run; the first starts it."""
         with self._lock, self._setbacks.said():
-            order = OpenRun(os.fsencode(folder.path), tuple(spec_of(backend) for backend in backends))
+            specs = tuple(spec_of(backend) for backend in backends)
+            order = OpenRun(os.fsencode(folder.path), specs, sample_every_s)
             self._opened.append(order)
             if not self.is_alive():
                 self._start()  # tells it of this run too
@@ -196,16 +202,25 @@ class SenderThread:
 
     def __init__(self, patience: Patience) -> None:
         from mlobs.sender.host import Host
+        from mlobs.sender.sampler import Sampler
 
         self._patience = patience
+        self._sampler = Sampler(this_process())
         self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
         self._setbacks = _Setbacks("the threads of delivery cannot be started")
         self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
-    def open(self, folder: RunFolder, backends: Sequence[Backend]) -> None:
+    def open(
+        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
+    ) -> None:
         """Start the lanes of these very objects, if need be, and give them the run."""
         with self._lock:
+            if sample_every_s is not None:
+                with self._setbacks.said():
+                    self._sampler.open(folder, sample_every_s)
+            if not backends:
+                return
             self._unopened.append((folder, {str(id(backend)): backend for backend in backends}))
             self._open_all()
 
@@ -233,6 +248,7 @@ class SenderThread:
     def close(self, wait_s: float) -> None:
         """Stop the lanes; what is left waits in the store."""
         with self._lock:
+            self._sampler.stop(min(wait_s, LAST_READING_S))
             self._host.close(wait_s)
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Plain values as text: one spelling of a param's value for every backend that stores text."""
+"""Plain values as text: one spelling for every backend that stores text, and for people."""
 
 from __future__ import annotations
 
@@ -47,6 +47,31 @@ def log_line(log: Log) -> str:
     time = datetime.fromtimestamp(log.at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
     source = f"{log.level} {log.logger}".strip() if log.stream == "logging" else log.stream
     return "\n".join(filter(None, (f"{time[:-6]} {source}: {log.message}", log.exception)))
+
+
+def printable(text: str) -> str:
+    """The text in one line, with control characters (line ends, escapes) spelled out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def size(size_bytes: int) -> str:
+    """A size in bytes, in the unit that reads best (1 kB is 1000 bytes)."""
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - the step between decimal units
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    seconds = max(0.0, seconds)
+    whole = math.floor(seconds)
+    for unit_s, unit, part_s, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= unit_s:
+            return f"{whole // unit_s}{unit} {whole % unit_s // part_s}{part}"
+    return f"{seconds:.1f}s"
 
 
 def _plain(value: Any) -> Any:

@@ -11,14 +11,14 @@ from mlobs.backend import Backend
 from mlobs.config import Settings, load_settings
 from mlobs.decorator import LogReturn, tracked
 from mlobs.delivery.registry import can_travel, missing_package, public_spec, resolve, spec_of
-from mlobs.errors import UsageError
+from mlobs.errors import MissingPackage, UsageError
 from mlobs.events import BackendSpec
 from mlobs.joining import begin_ranked
 from mlobs.journal.format import encode
 from mlobs.journal.store import Store
 from mlobs.ledger import OnConflict
 from mlobs.opened import Opened
-from mlobs.opening import Plan
+from mlobs.opening import Plan, can_sample
 from mlobs.resuming import Resume, not_opened, wish_of
 from mlobs.run import Run
 from mlobs.troubles import OnError, log
@@ -167,7 +167,18 @@ def _plan(settings: Settings, backends: Iterable[str | Backend]) -> Plan:
         missing = missing_package(backend)
         if missing is not None:
             log.warning("backend %s: %s; until then its events wait in the store", backend.name, missing)
+    if settings.system_metrics:
+        _say_what_is_not_sampled(settings)
     return Plan(settings, store, found, specs)
+
+
+def _say_what_is_not_sampled(settings: Settings) -> None:
+    if settings.mode == "offline":
+        log.warning("system_metrics: offline there is no sender, so the load is not sampled")
+    elif not can_sample():
+        log.warning(
+            "system_metrics: %s; until then the load is not sampled", MissingPackage("psutil", "system")
+        )
 
 
 def _recordable(spec: BackendSpec) -> BackendSpec:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import struct
 import tempfile
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
 from mlobs.errors import Unavailable
-from mlobs.events import Artifact, Metrics, Params, RunFinished
+from mlobs.events import Artifact, Histogram, Log, Metrics, Params, RunFinished
 from mlobs.testing import BackendContract, MemoryBackend
 
 
@@ -29,13 +30,14 @@ def with_events(batch: Batch, change) -> Batch:
     return with_entries(batch, [entry for entry in changed if entry.event is not None])
 
 
+def with_kind(batch: Batch, kind, change) -> Batch:
+    """The batch with the events of a kind changed."""
+    return with_events(batch, lambda event: change(event) if isinstance(event, kind) else event)
+
+
 def with_values(batch: Batch, change) -> Batch:
     """The batch with the values of metrics changed."""
-
-    def of(event):
-        return replace(event, values=change(event.values)) if isinstance(event, Metrics) else event
-
-    return with_events(batch, of)
+    return with_kind(batch, Metrics, lambda event: replace(event, values=change(event.values)))
 
 
 @dataclass
@@ -48,10 +50,13 @@ class DropsNaN(MemoryBackend):
 
 @dataclass
 class StoresAgain(MemoryBackend):
+    once: tuple[type, ...] = ()
+
     def deliver(self, batch):
-        return super().deliver(
-            with_entries(batch, [Entry(uuid.uuid4().hex, entry.event) for entry in batch.entries])
-        )
+        def key(entry):
+            return entry.key if isinstance(entry.event, self.once) else uuid.uuid4().hex
+
+        return super().deliver(with_entries(batch, [Entry(key(one), one.event) for one in batch.entries]))
 
 
 @dataclass
@@ -83,27 +88,21 @@ class LosesTheLast(MemoryBackend):
 @dataclass
 class ForgetsTheEnd(MemoryBackend):
     def deliver(self, batch):
-        return super().deliver(
-            with_events(batch, lambda event: None if isinstance(event, RunFinished) else event)
-        )
+        return super().deliver(with_kind(batch, RunFinished, lambda _: None))
 
 
 @dataclass
 class ForgetsLateParams(MemoryBackend):
     def deliver(self, batch):
-        def of(event):
-            return None if isinstance(event, Params) and batch.ref is not None else event
-
-        return super().deliver(with_events(batch, of))
+        return super().deliver(batch if batch.ref is None else with_kind(batch, Params, lambda _: None))
 
 
 @dataclass
 class CountsSteps(MemoryBackend):
     def deliver(self, batch):
-        def of(event):
-            return replace(event, step=max(event.step, 0)) if isinstance(event, Metrics) else event
-
-        return super().deliver(with_events(batch, of))
+        return super().deliver(
+            with_kind(batch, Metrics, lambda event: replace(event, step=max(event.step, 0)))
+        )
 
 
 @dataclass
@@ -126,10 +125,7 @@ class CutsContent(MemoryBackend):
 @dataclass
 class ForgetsSteppedContent(MemoryBackend):
     def deliver(self, batch):
-        def of(event):
-            return replace(event, step=None) if isinstance(event, Artifact) else event
-
-        return super().deliver(with_events(batch, of))
+        return super().deliver(with_kind(batch, Artifact, lambda event: replace(event, step=None)))
 
 
 @dataclass
@@ -191,6 +187,65 @@ class HidesAParameter(WritesWhenMade):
         self.name = f"{self.name}x"
 
 
+@dataclass
+class DatesByItsOwnClock(MemoryBackend):
+    def deliver(self, batch):
+        return super().deliver(with_events(batch, lambda event: replace(event, at=time.time())))
+
+
+@dataclass
+class DropsLabels(MemoryBackend):
+    def deliver(self, batch):
+        labelled = (Metrics, Log, Artifact, Histogram)
+        return super().deliver(with_kind(batch, labelled, lambda event: replace(event, meta=None)))
+
+
+@dataclass
+class ZeroesEdges(MemoryBackend):
+    def deliver(self, batch):
+        return super().deliver(
+            with_kind(batch, Histogram, lambda event: replace(event, edges=[0.0] * len(event.edges)))
+        )
+
+
+@dataclass
+class KeepsTheMessageAlone(MemoryBackend):
+    def deliver(self, batch):
+        return super().deliver(with_kind(batch, Log, lambda event: Log(event.at, event.message)))
+
+
+@dataclass
+class IgnoresConflicts(MemoryBackend):
+    def deliver(self, batch):
+        return super().deliver(with_kind(batch, Params, lambda event: replace(event, conflict=None)))
+
+
+@dataclass
+class TakesArtifactsForText(MemoryBackend):
+    def deliver(self, batch):
+        return super().deliver(
+            with_kind(batch, Artifact, lambda event: replace(event, role="text", media_type="text/plain"))
+        )
+
+
+@dataclass
+class DoublesAllButMetrics(StoresAgain):
+    once: tuple[type, ...] = (Metrics,)
+
+
+LOGS = Capabilities(kinds=frozenset({"log"}))
+
+
+@dataclass
+class MixesLogsOfRuns(MixesRuns):
+    capabilities: Capabilities = LOGS
+
+
+@dataclass
+class StoresLogsAgain(StoresAgain):
+    capabilities: Capabilities = LOGS
+
+
 BROKEN = {
     DropsNaN: "test_nan_and_infinities_are_kept_as_declared",
     StoresAgain: "test_a_repeated_batch_is_stored_once",
@@ -211,6 +266,15 @@ BROKEN = {
     RaisesWhenClosed: "test_it_may_be_closed_before_anything_was_delivered_and_twice",
     WritesWhenMade: "test_making_it_touches_nothing",
     HidesAParameter: "test_it_travels_to_the_sender_as_data",
+    DatesByItsOwnClock: "test_an_event_arrives_whole[log]",
+    DropsLabels: "test_labels_arrive_or_their_loss_is_said[metrics]",
+    ZeroesEdges: "test_an_event_arrives_whole[histogram]",
+    KeepsTheMessageAlone: "test_an_event_arrives_whole[log]",
+    IgnoresConflicts: "test_of_two_values_of_a_param_the_right_one_counts",
+    TakesArtifactsForText: "test_an_event_arrives_whole[image]",
+    DoublesAllButMetrics: "test_a_repeated_batch_is_stored_once",
+    MixesLogsOfRuns: "test_runs_are_not_mixed",
+    StoresLogsAgain: "test_a_repeated_batch_is_stored_once",
 }
 
 

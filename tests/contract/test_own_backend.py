@@ -16,6 +16,8 @@ from own_backend import JsonLines  # noqa: E402 - an example is a script, not a 
 
 
 class TestJsonLines(BackendContract):
+    precision_s = 0.0
+
     @pytest.fixture
     def backend(self, tmp_path):
         return JsonLines(str(tmp_path / "lines"))

@@ -62,6 +62,7 @@ VOCABULARY = {
 FOUNDATIONS = {
     "msgspec",
     "PIL",
+    "rich",
 }  # of ours, what a backend may use besides the standard library and its vendor
 MODULES = modules()
 IMPORTS = own_imports()

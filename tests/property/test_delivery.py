@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 from mlobs.backend import ALL_KINDS, Capabilities
 from mlobs.delivery.claim import Claim
 from mlobs.delivery.courier import Courier
+from mlobs.delivery.keys import root_key
 from mlobs.delivery.report import report
 from mlobs.delivery.state import States
 from mlobs.errors import ServerError
@@ -279,13 +280,14 @@ class Delivery(RuleBasedStateMachine):
     def the_order_is_kept(self):
         for run in self.runs.values():
             arrived = list(self.memory.held.get(run.run_id, {}))
-            roots = [key.partition("/")[0] for key in arrived]
+            roots = [root_key(key) for key in arrived]
+            logs = {key for key in roots if isinstance(run.events[key], Log)}  # see check_lines
             # refused by an answer that a crash has swallowed, and taken when it came again: that is late
             refused = {key for run_id, key in self.vendor.rejected if run_id == run.run_id}
             assert set(roots) <= set(run.events)
             for writer in run.writers:
                 mine = [key for key in roots if key.startswith(f"{writer.id}:")]
-                offsets = [int(key.rpartition(":")[2]) for key in mine if key not in refused]
+                offsets = [int(key.rpartition(":")[2]) for key in mine if key not in refused | logs]
                 assert offsets == sorted(offsets)
             states = [type(run.events[key]).__name__ for key in roots]
             if "RunStarted" in states:
@@ -341,7 +343,10 @@ class Delivery(RuleBasedStateMachine):
         """The file that the line stood in was refused: its key is that of a later line."""
         later = list(run.events)[list(run.events).index(key) :]
         return isinstance(run.events[key], Log) and any(
-            (run.run_id, one) in self.vendor.rejected and isinstance(run.events[one], Log) for one in later
+            run_id == run.run_id
+            and root_key(refused) in later
+            and isinstance(run.events[root_key(refused)], Log)
+            for run_id, refused in self.vendor.rejected
         )
 
     def is_settled(self, run_id, key) -> bool:
@@ -397,7 +402,7 @@ class Delivery(RuleBasedStateMachine):
     def check_lines(self, run, logs, rejected):
         """The files of log lines hold each line that was not refused, once and in order."""
         held = self.memory.held[run.run_id].items()
-        files = {event.path: event.data.decode().splitlines() for key, event in held if key in logs}
+        files = {event.path: event.data.decode().splitlines() for key, event in held if root_key(key) in logs}
         for writer in run.writers:
             mine = [key for key in run.events if key in logs and key.startswith(f"{writer.id}:")]
             lines = [line for path in sorted(files) if writer.id in path for line in files[path]]

@@ -202,6 +202,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
     with tempfile.TemporaryDirectory(prefix="mlobs-soak-", ignore_cleanup_errors=True) as name:
         folder, port = Path(name), free_port()
         (folder / "counts").mkdir()

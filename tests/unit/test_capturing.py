@@ -178,7 +178,12 @@ def test_lines_go_to_the_run_that_is_current_where_they_are_made(tracker):
 def test_what_mlobs_says_and_what_vendors_say_at_delivery_is_not_taken(tmp_path):
     backend = mlobs.backends.MLflow(f"sqlite:///{tmp_path}/mlflow.db")
     tracker = mlobs.Tracker(
-        "said", backends=[backend], store=tmp_path / "store", delivery="thread", capture_logs=True
+        "said",
+        backends=[backend],
+        store=tmp_path / "store",
+        delivery="thread",
+        capture_logs=True,
+        finish_timeout_s=200,
     )
     logging.root.setLevel(logging.DEBUG)
     with tracker.start_run() as run:
@@ -295,6 +300,45 @@ def test_streams_that_a_program_replaces_and_puts_back_are_left_alone(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert [log.message for log in logs] == ["shown False 1 utf-8", "bytes"]
+
+
+def test_a_stream_can_be_copied_entered_and_asked_what_it_is(tmp_path):
+    done, logs = run_program(
+        tmp_path,
+        """
+        import copy, sys, mlobs
+        with mlobs.start_run():
+            again = copy.copy(sys.stdout)
+            print("to the copy", file=again)
+            print("readable" if sys.stdout.readable() else "writable")
+            with sys.stdout as entered:
+                entered.write("inside\\n")
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "to the copy\nwritable\ninside\n"
+    assert [log.message for log in logs][-2:] == ["writable", "inside"]
+
+
+def test_a_line_that_a_fork_cuts_is_the_parents(tmp_path):
+    done, logs = run_program(
+        tmp_path,
+        """
+        import os, sys, mlobs
+        with mlobs.start_run():
+            print("epoch 1: ", end="", flush=True)
+            pid = os.fork()
+            if pid == 0:
+                print("the child says", flush=True)
+                os._exit(0)
+            os.waitpid(pid, 0)
+            print("done", flush=True)
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(log.message for log in logs) == ["epoch 1: done", "the child says"]
 
 
 def test_capsys_and_capfd_of_pytest_see_everything(tmp_path):

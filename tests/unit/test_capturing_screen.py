@@ -47,6 +47,21 @@ def test_output_without_line_ends_does_not_pile_up():
     assert max(map(len, lines)) <= MAX_LINE_CHARACTERS + 10_000
 
 
+def test_a_line_without_its_end_does_not_pile_up_below_a_display_either():
+    screen = Screen()
+    screen.write("a\nb\n\x1b[2A")
+    lines = [line for _ in range(100) for line in screen.write("x" * 10_000)]
+
+    assert sum(map(len, lines)) + sum(map(len, screen.clear())) >= 1_000_000
+    assert max(map(len, lines)) <= MAX_LINE_CHARACTERS + 10_000
+
+
+def test_a_control_sequence_of_any_length_is_left_out():
+    screen = Screen()
+
+    assert screen.write("\x1b[" + "1" * 5000 + "A" + "text\n") == ["text"]
+
+
 def test_a_display_that_redraws_itself_for_ever_keeps_its_size():
     screen = Screen()
     screen.write("a\nb\n")

@@ -188,6 +188,18 @@ def test_show_says_all_that_is_known_of_a_run(store):
     assert document["damage"] == []
 
 
+def test_the_load_of_the_program_has_a_table_of_its_own_and_no_column(store):
+    load = {f"system/{n}": 1.0 for n in range(5)}
+    record_run(store, Metrics(1001.0, 0, load), Metrics(1002.0, 0, {"loss": 0.5}))
+
+    first, load_table = mlobs("show", "latest").stdout.split("system metrics")
+    assert "system/" not in first
+    assert "system/0" in load_table
+    heads = mlobs("runs").stdout.splitlines()[0]
+    assert heads.endswith("loss")
+    assert "system/" not in heads
+
+
 def test_show_prints_the_traceback_of_a_failed_run(store):
     folder, writer = open_run(store)
     writer.append(

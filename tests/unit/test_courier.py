@@ -222,6 +222,28 @@ def test_an_event_whose_derived_part_is_refused_still_arrived(store):
     assert summary.reasons[0].endswith("; no tags today")
 
 
+def test_an_event_that_a_backend_leaves_out_is_skipped_and_its_derived_part_is_lowered(store):
+    class NoPlace(MemoryBackend):
+        def deliver(self, batch):
+            receipt = super().deliver(batch)
+            left_out = [one.key for one in batch.entries if isinstance(one.event, Tags | RunFinished)]
+            return replace(receipt, skipped=dict.fromkeys(left_out, "there is no place for it"))
+
+    folder, writer = open_run(store)
+    writer.append(Metrics(1.0, 0, {"a": float("nan"), "b": 1.0}))
+    writer.append(RunFinished(2.0, "FINISHED"))
+    backend, clock = NoPlace(capabilities=Capabilities(nan=False)), Clock()
+    courier = Courier(backend, "s1", clock=clock)
+    courier.add(folder)
+    drain(courier, clock)
+
+    summary = report(folder)["memory"]
+    assert (summary.delivered, summary.lowered, summary.skipped, summary.rejected) == (1, 1, 1, 0)
+    assert summary.is_settled
+    assert summary.reasons[0].endswith("; there is no place for it")
+    assert summary.reasons[1] == "skipped: there is no place for it"
+
+
 def test_the_next_sender_goes_on_where_the_last_one_was(store):
     folder, writer = open_run(store)
     for step in range(30):

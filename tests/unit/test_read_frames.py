@@ -276,3 +276,18 @@ def test_an_unknown_status_is_refused_and_any_case_is_taken(tmp_path):
     with pytest.raises(UsageError, match="expected one of RUNNING, FINISHED"):
         runs(store=tmp_path, status="bogus")
     assert runs(store=tmp_path, status="finished").empty
+
+
+def test_the_load_of_the_program_does_not_go_back_with_the_training(tmp_path):
+    store = Store(tmp_path)
+    record_run(
+        store,
+        Metrics(at=1001.0, step=5, values={"loss": 0.5}),
+        Metrics(at=1002.0, step=7, values={"system/cpu_percent": 90.0}),
+        Rewind(at=1003.0, from_step=5),
+        Metrics(at=1004.0, step=5, values={"loss": 0.25}),
+        Rewind(at=1005.0, from_step=9, since=1001.5),
+    )
+
+    frame = mlobs.metrics(store=tmp_path)
+    assert frame[["key", "value"]].to_numpy().tolist() == [["loss", 0.5], ["system/cpu_percent", 90.0]]

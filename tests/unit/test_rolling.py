@@ -146,5 +146,5 @@ def test_a_file_stands_where_its_last_line_stood():
 
     done = rolling.rolled("w", [lines[0], metric, lines[1]], rolling.Roll())
 
-    assert [entry.key for entry in done.entries] == ["w:5", "w:9"]
-    assert done.keys == {"w:9": ("w:1", "w:9")}
+    assert [entry.key for entry in done.entries] == ["w:5", "w:9/2"]
+    assert done.keys == {"w:9/2": ("w:1", "w:9")}

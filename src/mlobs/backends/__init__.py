@@ -6,12 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlobs.backends.console import Console as Console
     from mlobs.backends.mlflow import MLflow as MLflow
     from mlobs.backends.tensorboard import TensorBoard as TensorBoard
 
-_EXPORTS = {"MLflow": "mlobs.backends.mlflow", "TensorBoard": "mlobs.backends.tensorboard"}
+_EXPORTS = {
+    "Console": "mlobs.backends.console",
+    "MLflow": "mlobs.backends.mlflow",
+    "TensorBoard": "mlobs.backends.tensorboard",
+}
 
-__all__ = ["MLflow", "TensorBoard"]
+__all__ = ["Console", "MLflow", "TensorBoard"]
 
 
 def __getattr__(name: str) -> Any:

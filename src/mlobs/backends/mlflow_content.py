@@ -106,6 +106,7 @@ def translate(entries: Iterable[Entry]) -> Content:  # noqa: C901 - a line for e
                 content.uploads.append(entry)
                 if event.step is not None and not in_grid(event):
                     content.lower(entry.key, "the step stands in the file's name there")
+                _note_labels(content, entry.key, event)
             case Dataset() as event:
                 content.datasets.append((entry.key, event))
             case RunStarted() as event:
@@ -131,6 +132,12 @@ def _add_metrics(content: Content, key: str, event: Metrics) -> None:
             points[point] = None
     if is_merged:
         content.lower(key, "merged: the same step and value within one millisecond are one point there")
+    _note_labels(content, key, event)
+
+
+def _note_labels(content: Content, key: str, event: Metrics | Artifact) -> None:
+    if event.meta:
+        content.lower(key, "MLflow has no place for its labels (meta)")
 
 
 def _add_params(content: Content, key: str, event: Params) -> None:

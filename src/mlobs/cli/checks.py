@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from mlobs.cli.output import size
 from mlobs.config import Settings
 from mlobs.delivery.registry import missing_package, resolve
 from mlobs.delivery.report import report
@@ -22,6 +21,7 @@ from mlobs.errors import StoreError, UsageError
 from mlobs.journal.files import can_map, file_system
 from mlobs.journal.store import Store
 from mlobs.read.record import liveness, read_run
+from mlobs.text import size
 from mlobs.version import __version__
 
 LITTLE_SPACE_BYTES = 200_000_000  # below this a run of a few hours with images fills the disk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +9,8 @@ from typing import Any
 
 import typer
 
-from mlobs.text import json_bytes
+from mlobs import text
+from mlobs.text import json_bytes, printable
 
 _STYLES = {
     "FINISHED": "green",
@@ -29,12 +29,12 @@ def print_json(document: Any) -> None:
     typer.echo(json_bytes(document))
 
 
-def print_title(text: str) -> None:
+def print_title(title: str) -> None:
     """Print the heading of a section."""
     if not sys.stdout.isatty():
-        typer.echo(f"\n{text}")
+        typer.echo(f"\n{title}")
         return
-    typer.echo("\n" + typer.style(text, bold=True))
+    typer.echo("\n" + typer.style(title, bold=True))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -44,11 +44,6 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right
         _print_rich(headings, clean, right)
     else:
         typer.echo(_plain(headings, clean, right))
-
-
-def printable(text: str) -> str:
-    """The text in one line, with control characters (line ends, escapes) spelled out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def number(value: float) -> str:
@@ -70,22 +65,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     """The time between two moments in its two largest units; "" if one is not known."""
     if start is None or end is None:
         return ""
-    seconds = (end - start).total_seconds()
-    whole = math.floor(max(0.0, seconds))
-    for unit_s, unit, part_s, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= unit_s:
-            return f"{whole // unit_s}{unit} {whole % unit_s // part_s}{part}"
-    return f"{seconds:.1f}s"
-
-
-def size(size_bytes: int) -> str:
-    """A size in bytes, in the unit that reads best (1 kB is 1000 bytes)."""
-    amount = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:  # noqa: PLR2004 - the step between decimal units
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return text.duration((end - start).total_seconds())
 
 
 def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mlobs.cli.options import StoreOption
-from mlobs.cli.output import printable
 from mlobs.cli.sync import deliver
 from mlobs.read.location import open_store
+from mlobs.text import printable
 
 
 def repair(

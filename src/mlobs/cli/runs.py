@@ -14,6 +14,7 @@ from mlobs.cli.options import JsonOption, StatusName, StoreOption
 from mlobs.cli.output import duration, iso, moment, number, print_json, print_table
 from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder, Store
+from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.location import open_store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.text import param_text
@@ -160,7 +161,8 @@ def _keys(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _print(records: Sequence[RunRecord], sort: str | None) -> None:
-    counts = Counter(name for record in records for name in record.last_metrics)
+    recorded = (name for record in records for name in record.last_metrics)
+    counts = Counter(name for name in recorded if not name.startswith(SYSTEM_PREFIX))
     metrics = [name for name, _ in counts.most_common(MOST_METRICS)]
     shown = {
         "run_id",

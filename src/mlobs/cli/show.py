@@ -10,23 +10,15 @@ import typer
 from msgspec import structs
 
 from mlobs.cli.options import JsonOption, StoreOption
-from mlobs.cli.output import (
-    duration,
-    iso,
-    moment,
-    number,
-    print_json,
-    print_table,
-    print_title,
-    printable,
-    size,
-)
+from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
 from mlobs.cli.runs import document
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.state import States, Vitals
+from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.artifact import StoredArtifact
+from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord, load_run
-from mlobs.text import param_text
+from mlobs.text import param_text, printable, size
 
 
 def show(
@@ -184,12 +176,20 @@ def _print_pairs(title: str, values: Mapping[str, Any]) -> None:
 
 
 def _print_metrics(record: RunRecord) -> None:
+    """Print a line for each metric; the program's load, which nobody logged, in a table of its own."""
+    summaries = record.points.summaries()
+    of_load = {name: one for name, one in summaries.items() if name.startswith(SYSTEM_PREFIX)}
+    _print_summaries("metrics", {name: one for name, one in summaries.items() if name not in of_load})
+    _print_summaries("system metrics", of_load)
+
+
+def _print_summaries(title: str, summaries: Mapping[str, Summary]) -> None:
     rows = [
         [name, number(one.last), number(one.min), number(one.max), f"{one.points:,}", str(one.last_step)]
-        for name, one in record.points.summaries().items()
+        for name, one in summaries.items()
     ]
     if rows:
-        print_title("metrics")
+        print_title(title)
         headings = ("name", "last", "min", "max", "points", "last step")
         print_table(headings, rows, right=headings[1:])
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mlobs.cli.options import JsonOption, StoreOption
-from mlobs.cli.output import print_json, printable
+from mlobs.cli.output import print_json
 from mlobs.cli.show import delivery_document, print_delivery
 from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder
 from mlobs.read.location import open_store
+from mlobs.text import printable
 
 if TYPE_CHECKING:
     from mlobs.sender.foreground import Synced

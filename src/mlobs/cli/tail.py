@@ -12,11 +12,10 @@ import typer
 from msgspec.structs import asdict
 
 from mlobs.cli.options import StoreOption
-from mlobs.cli.output import printable
 from mlobs.events import Log
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
-from mlobs.text import json_bytes, log_line
+from mlobs.text import json_bytes, log_line, printable
 
 DEFAULT_LINES = 10  # as tail(1)
 LOOK_S = 0.25

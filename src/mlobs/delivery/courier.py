@@ -62,7 +62,7 @@ class Courier:
             feed = Feed(folder, self.backend.name, self.backend.capabilities)
             self._writers[folder.run_id] = StateWriter(folder.delivery, self._sender_id)
             self._since[folder.run_id] = self._clock()
-            self._searches[folder.run_id] = search = Search(self.lane.max_events)
+            self._searches[folder.run_id] = search = Search(self.lane.first_events)
             if (doubt := feed.state.doubt) is not None:  # an earlier sender's
                 search.suspect, search.since, search.doubts = doubt.key, doubt.since, doubt.doubts
             self._feeds[folder.run_id] = feed

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import asdict
+import msgspec
+from msgspec.structs import replace
 
 from mlobs.backend import Capabilities
 from mlobs.delivery.memory import Lowering, Memory, Rule
 from mlobs.events import Artifact, Event, Histogram, Role, Snapshot, Unknown, kind_of
+from mlobs.journal.format import encode
 from mlobs.names import escape_name
-from mlobs.text import json_bytes
 
 _FILE_NAME = r"[\w.\- /]"  # legal on every file system
 _FILE_NAME_LENGTH = 60  # characters of at most 4 bytes; file systems take 255 bytes, and a number follows
@@ -30,10 +31,10 @@ def as_document(path: Callable[[Any], str]) -> Rule:
         kind = kind_of(event)
         if not takes_documents(capabilities):
             return skipped(kind)
-        fields = {"fields": event.fields} if isinstance(event, Unknown) else asdict(event)
-        data = json_bytes({"kind": kind, **fields})
+        data = encode(event)
         stem = _free_stem(f"mlobs/{path(event)}", getattr(event, "step", None), data, memory)
-        files = [json_file(event, f"{stem}.json", data, capabilities)]
+        document = json_file(event, f"{stem}.json", data, capabilities)
+        files = [replace(document, raw={"form": "document"})]  # of many events only the paths are asked for
         if isinstance(event, Snapshot) and event.blob is not None and "file" in capabilities.roles:
             files.append(_file_of(event, stem))
         reason = f"the backend does not take events of kind {kind!r}: there it is a file under mlobs/"
@@ -53,7 +54,7 @@ def histogram_as_document(event: Histogram, capabilities: Capabilities, memory: 
     lowering = as_document(lambda _: stem)(event, capabilities, memory)
     if lowering.outcome == "skipped" or "image" not in capabilities.roles:
         return lowering
-    data = json_bytes({"counts": event.counts, "edges": event.edges})
+    data = msgspec.json.encode({"counts": event.counts, "edges": event.edges})
     document = lowering.events[0]
     assert isinstance(document, Artifact)
     picture = Artifact(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mlobs.backend import Entry, Receipt
+from mlobs.delivery.keys import root_key
 from mlobs.delivery.rolling import Roll
 from mlobs.delivery.state import Note, Outcome
 from mlobs.events import kind_of
@@ -36,35 +37,28 @@ class Draft:
     has_end: bool = False
 
 
-def derived_key(key: str, part: int) -> str:
-    """The key of the part-th event that lowering made of one; the first keeps the event's own."""
-    return key if part == 0 else f"{key}/{part}"
-
-
-def root_key(key: str) -> str:
-    """The key of the recorded event that an entry's key derives from."""
-    return key.partition("/")[0]
-
-
 def answered(draft: Draft, receipt: Receipt) -> Outcomes:
     """What became of the events of a draft, given the backend's answer to their entries.
 
-    An event is rejected if the entry that stands for it is. If only a part that was derived from it
-    is, the rest arrived: that is lowering, and its reason stands beside the others.
+    An event is rejected, or skipped, if the entry that stands for it is. If only a part that was
+    derived from it is, the rest arrived: that is lowering, and its reason stands beside the others.
     """
     receipt = _for_each(receipt, draft.joined) if draft.joined else receipt
     outcomes = dict(draft.outcomes)
     kinds = {key: kind for key, (_, _, kind) in outcomes.items()}
     kinds |= {entry.key: kind_of(entry.event) for entry in draft.entries}
-    in_part = {key: reason for key, reason in receipt.rejected.items() if root_key(key) != key}
+    not_stored: tuple[tuple[Outcome, Mapping[str, str]], ...]
+    not_stored = ("skipped", receipt.skipped), ("rejected", receipt.rejected)
+    in_part = {key: why for _, of in not_stored for key, why in of.items() if root_key(key) != key}
     for key, reason in [*receipt.lowered.items(), *in_part.items()]:
         if key in kinds:
             root = root_key(key)
             _, earlier, kind = outcomes.get(root, ("lowered", "", kinds.get(root, kinds[key])))
             outcomes[root] = ("lowered", f"{earlier}; {reason}" if earlier else reason, kind)
-    for key, reason in receipt.rejected.items():
-        if key in kinds and key not in in_part:
-            outcomes[key] = ("rejected", reason, outcomes[key][2] if key in outcomes else kinds[key])
+    for word, of in not_stored:
+        for key, reason in of.items():
+            if key in kinds and key not in in_part:
+                outcomes[key] = (word, reason, outcomes[key][2] if key in outcomes else kinds[key])
     return outcomes
 
 
@@ -74,7 +68,12 @@ def _for_each(receipt: Receipt, joined: Mapping[str, tuple[str, ...]]) -> Receip
     def each(reasons: Mapping[str, str]) -> Mapping[str, str]:
         return {one: reason for key, reason in reasons.items() for one in joined.get(key, (key,))}
 
-    return dataclasses.replace(receipt, rejected=each(receipt.rejected), lowered=each(receipt.lowered))
+    return dataclasses.replace(
+        receipt,
+        rejected=each(receipt.rejected),
+        lowered=each(receipt.lowered),
+        skipped=each(receipt.skipped),
+    )
 
 
 def notes_on(outcomes: Outcomes) -> tuple[Note, ...]:

@@ -12,20 +12,21 @@ from msgspec.structs import replace
 
 from mlobs.backend import Batch, Capabilities, Entry, Receipt
 from mlobs.delivery.attempts import Attempt, Attempts
-from mlobs.delivery.draft import Draft, Outcomes, answered, derived_key, notes_on
+from mlobs.delivery.draft import Draft, Outcomes, answered, notes_on
+from mlobs.delivery.keys import derived_key
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.delivery.rolling import Roll, recalled, rolled
 from mlobs.delivery.start import find_start
 from mlobs.delivery.state import BackendState, Outcome, Settled, States
 from mlobs.encoding.finishing import finished, open_content
-from mlobs.encoding.forms import is_raw
+from mlobs.encoding.forms import is_raw, is_slow
 from mlobs.errors import MlobsError
 from mlobs.events import Artifact, Event, Metrics, Params, RunFinished, RunStarted, Tags, kind_of
 from mlobs.journal.format import decode_event, is_metrics
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 
-MOST_RAW = 16  # in a batch: making a PNG takes tens of milliseconds, and it is held in memory
+MOST_SLOW = 16  # in a batch: making a PNG takes tens of milliseconds, and it is held in memory
 
 
 class Feed:
@@ -130,13 +131,14 @@ class Feed:
         cursor = until = self.state.cursors.get(writer, 0)
         if not self._has_more(writer, cursor):
             return None
-        events = values = raw = 0
+        events = values = slow = 0
         self._ends.pop(writer, None)
         has_end = False
         for offset, end, event in self._events(writer, cursor):
+            lowering = lower(event, self._capabilities, memory)
             values += _values_in(event)
-            raw += is_raw(event)
-            is_full = events > 0 and (raw > MOST_RAW or (most_values is not None and values > most_values))
+            slow += sum(map(is_slow, lowering.events))
+            is_full = events > 0 and (slow > MOST_SLOW or (most_values is not None and values > most_values))
             if isinstance(event, RunFinished):
                 is_ours = ending is not None and ending.is_end(writer, event)
                 if not is_ours and events == 0:
@@ -145,7 +147,6 @@ class Feed:
             if is_full:
                 break
             key = f"{writer}:{offset}"
-            lowering = lower(event, self._capabilities, memory)
             entries += [Entry(derived_key(key, part), one) for part, one in enumerate(lowering.events)]
             if lowering.outcome != "native":
                 outcomes[key] = (lowering.outcome, lowering.reason, kind_of(event))

@@ -81,9 +81,14 @@ class Search:
 
 @dataclass
 class Lane:
-    """What a backend's recent answers mean for its next batch."""
+    """What a backend's recent answers mean for its next batch.
+
+    `first_events` is the largest number of events in a run's first batch: fewer after the backend hung,
+    which a slow one does as well that was given more than it can take in time.
+    """
 
     max_events: int
+    first_events: int = 0
     failures: int = 0
     parked: int = 0
     waits_since: float = 0.0
@@ -96,8 +101,12 @@ class Lane:
         """Tell whether a batch may be sent now; a clock that was set back makes nobody wait longer."""
         return not self.waits_since <= now < self.resume_at
 
-    def hold_back(self, reason: str, now: float, until: float) -> None:
-        """Send nothing until then: the backend hung."""
+    def __post_init__(self) -> None:
+        self.first_events = self.first_events or self.max_events
+
+    def hold_back(self, reason: str, now: float, until: float, hangs: int) -> None:
+        """Send nothing until then: the backend hung, `hangs` times in a row."""
+        self.first_events = max(1, self.max_events // SHRINK**hangs)
         self.state, self.reason = "hung", reason
         self.waits_since, self.resume_at = now, until
 

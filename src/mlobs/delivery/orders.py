@@ -28,11 +28,13 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 class OpenRun(msgspec.Struct, frozen=True, tag="open"):
     """Deliver this run to these backends; `folder` is the run's folder, absolute.
 
-    Paths travel as `os.fsencode` gives them: a name on the disk need not be UTF-8.
+    Paths travel as `os.fsencode` gives them: a name on the disk need not be UTF-8. The program's load
+    is recorded into the run every `sample_every_s` seconds, None: never.
     """
 
     folder: bytes
     backends: tuple[BackendSpec, ...]
+    sample_every_s: float | None = None
 
 
 class Flush(msgspec.Struct, frozen=True, tag="flush"):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mlobs.backend import Capabilities, Entry
 from mlobs.delivery.documents import skipped, takes_documents
+from mlobs.delivery.keys import derived_key
 from mlobs.delivery.memory import Lowering, Memory
 from mlobs.events import Artifact, Event, Log, Role
 from mlobs.text import log_line
@@ -69,7 +70,9 @@ def log_as_line(event: Log, capabilities: Capabilities, memory: Memory) -> Lower
 def rolled(writer: str, entries: Sequence[Entry], roll: Roll) -> Rolled:
     """Join the lines among a batch's entries to `roll`, which stays as it is.
 
-    A file stands where its last line stood, under that line's key: the same key is the same content.
+    A file stands where its last line stood. Its key derives from that line's and from how many lines
+    are new in it: it repeats when the batch does, and only then. So a backend that knows a key does not
+    take a file for an older one when a smaller batch came after a larger one, whose answer was lost.
     """
     files: dict[str, Roll] = {}  # by the key of each line, the file that it went into
     joined: dict[int, list[str]] = {}  # by the file's number, the keys of its new lines
@@ -83,12 +86,14 @@ def rolled(writer: str, entries: Sequence[Entry], roll: Roll) -> Rolled:
         files[entry.key] = roll
         joined.setdefault(roll.number, []).append(entry.key)
     last = {keys[-1]: tuple(keys) for keys in joined.values()}
-    kept = [
-        Entry(entry.key, _file(writer, files[entry.key], entry.event)) if entry.key in last else entry
-        for entry in entries
-        if entry.key in last or entry.key not in files
-    ]
-    return Rolled(tuple(kept), roll, last)
+    kept: list[Entry] = []
+    for entry in entries:
+        if entry.key in last:
+            key = derived_key(entry.key, len(last[entry.key]))
+            kept.append(Entry(key, _file(writer, files[entry.key], entry.event)))
+        elif entry.key not in files:
+            kept.append(entry)
+    return Rolled(tuple(kept), roll, {derived_key(key, len(keys)): keys for key, keys in last.items()})
 
 
 def recalled(roll: Roll, events: Iterable[Event]) -> Roll:

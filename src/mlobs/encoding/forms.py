@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from mlobs.encoding import markdown, pictures
 from mlobs.errors import MlobsError
-from mlobs.events import Artifact
+from mlobs.events import Artifact, Unknown, kind_of
+from mlobs.journal.format import decode_event
+from mlobs.text import json_bytes
 
 Encoder: TypeAlias = Callable[[Artifact, BinaryIO], bytes]
 
@@ -75,6 +77,13 @@ def _line(event: Artifact, content: BinaryIO) -> bytes:
     return content.read()
 
 
+def _document(event: Artifact, content: BinaryIO) -> bytes:
+    del event
+    recorded = decode_event(content.read())
+    fields = {"fields": recorded.fields} if isinstance(recorded, Unknown) else asdict(recorded)
+    return json_bytes({"kind": kind_of(recorded), **fields})
+
+
 FORMS: Mapping[str, Encoder] = {
     "array": _array,
     "heat map": _heat_map,
@@ -82,8 +91,17 @@ FORMS: Mapping[str, Encoder] = {
     "table": _table,
     "reference": _reference,
     "line": _line,
+    "document": _document,
 }
 KEPT = frozenset({"array", "heat map"})  # whose final content takes the raw content's place on the disk
+
+
+QUICK = frozenset({"line", "document"})  # made in microseconds
+
+
+def is_slow(event: Any) -> bool:
+    """Tell whether making an event's final content takes milliseconds."""
+    return is_raw(event) and event.raw["form"] not in QUICK
 
 
 def is_raw(event: Any) -> bool:

@@ -46,7 +46,7 @@ def artifact_of_file(
 def copying(found: Sequence[tuple[Path, str]]) -> Iterator[Callable[[int], None]]:
     """Show on a terminal how far the copies of these files are; give it the bytes of each portion."""
     done = 0
-    total = sum(path.stat().st_size for path, _ in found if path.is_file()) if is_terminal() else 0
+    total = sum(_size_bytes(path) for path, _ in found) if is_terminal() else 0
     with progress("mlobs: keeping files", total) as show:
 
         def copied(portion_bytes: int) -> None:
@@ -125,6 +125,14 @@ def existing(local_path: object, call: str) -> Path:
     if not path.is_file() and not path.is_dir():
         raise UsageError(f"{call}: {path} is neither a file nor a folder")  # reading a pipe might never end
     return path
+
+
+def _size_bytes(path: Path) -> int:
+    """The size of a file, 0 if it is none any more: keeping it will say so."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _below(folder: Path, left_out: Path | None) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from mlobs.errors import UsageError
 from mlobs.events import Status
+from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.point_frame import frame_of_points
 from mlobs.read.points import Points, that_count, with_superseded
@@ -41,13 +42,18 @@ def read_runs(
 
 
 def runs(
-    *, store: StoreLike = None, experiment: str | None = None, status: str | None = None
+    *,
+    store: StoreLike = None,
+    experiment: str | None = None,
+    status: str | None = None,
+    system: bool = False,
 ) -> pd.DataFrame:
     """Return one row per run, oldest first.
 
     Columns: `run_id`, `experiment`, `name`, `status`, `started`, `ended` (UTC), `reason`,
     `parent_run_id`, then `params.*`, `metrics.*` (the value recorded last) and `tags.*`, each in the
     order in which the names first appear. What a run does not have is missing (NaN, None or NaT).
+    `system` adds the columns `metrics.system/*`, the load of the program and its machine.
 
     Raises:
         StoreError: there is no such store.
@@ -65,7 +71,7 @@ def runs(
     for name in ("reason", "parent_run_id"):
         columns[name] = pd.Series([getattr(record, name) for record in records], dtype=object)
     columns |= _spread("params", [record.params for record in records])
-    columns |= _spread("metrics", [record.last_metrics for record in records])
+    columns |= _spread("metrics", [_chosen(record.last_metrics, system=system) for record in records])
     columns |= _spread("tags", [record.tags for record in records])
     frame: pd.DataFrame = pd.DataFrame(columns)
     return frame
@@ -106,6 +112,13 @@ def metrics(
             found.append((folder.run_id, that_count([one.points for one in scans])))
     chosen_keys = [keys] if isinstance(keys, str) else keys
     return frame_of_points(found, chosen_keys, superseded=marks if superseded else None)
+
+
+def _chosen(metrics: dict[str, float], *, system: bool) -> dict[str, float]:
+    """The metrics that a table of runs shows."""
+    if system:
+        return metrics
+    return {name: value for name, value in metrics.items() if not name.startswith(SYSTEM_PREFIX)}
 
 
 def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, compress, islice
 
 from mlobs.events import Metrics, Rewind
+from mlobs.names import SYSTEM_PREFIX
 
 _REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`, its value `since`, else NaN
 _NAN, _INF = math.nan, math.inf
@@ -94,11 +95,22 @@ class Points:
                 greatest[code] = step
         return {name: greatest[code] + 1 for name, code in self.names.items() if code in greatest}
 
+    def of_training(self) -> Points:
+        """The rows without those of the program's load."""
+        system = self._system_codes()
+        return self._take(mask=[code not in system for code in self.codes]) if system else self
+
     def before(self, rewind: Rewind) -> Points:
-        """The rows that still count once the run has gone back."""
+        """The rows that still count once the run has gone back; the program's load does not go back."""
         since = _INF if rewind.since is None else rewind.since
-        rows = zip(self.steps, self.ats, strict=True)
-        return self._take(mask=[step < rewind.from_step and at <= since for step, at in rows])
+        system = self._system_codes()
+        rows = zip(self.codes, self.steps, self.ats, strict=True)
+        return self._take(
+            mask=[code in system or (step < rewind.from_step and at <= since) for code, step, at in rows]
+        )
+
+    def _system_codes(self) -> set[int]:
+        return {code for name, code in self.names.items() if name.startswith(SYSTEM_PREFIX)}
 
     def _take(self, rows: Sequence[int] | None = None, mask: Sequence[bool] | None = None) -> Points:
         taken = Points(self.names)
@@ -148,15 +160,19 @@ def _times(points: Points) -> Iterator[float]:
 
 
 def _not_rewound(points: Points) -> list[bool]:
-    """Tell for each row whether it counts: walk back, and remember how far was gone back since."""
-    mask = [False] * len(points)
+    """Tell for each row whether it counts: walk back, and remember how far was gone back since.
+
+    The program's load counts whatever training took back: it is counted by samples, not by its steps.
+    """
+    system = points._system_codes()  # noqa: SLF001 - the module's own
+    mask = [code in system for code in points.codes]
     lowest, earliest = _INF, _INF
     for row in range(len(points) - 1, -1, -1):
         if points.ats[row] > earliest:
             continue  # a rewind that was itself taken back takes nothing back
         step = points.steps[row]
         if points.codes[row] != _REWIND:
-            mask[row] = step < lowest
+            mask[row] = mask[row] or step < lowest
             continue
         lowest = min(lowest, step)
         since = points.values[row]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import BinaryIO, NamedTuple
 
-from mlobs.backend import Backend, Batch, Capabilities, Receipt
+from mlobs.backend import Backend, Batch, Capabilities, Entry, Receipt
 from mlobs.events import Artifact
 
 SLOWEST_BYTES_S = 1_000_000  # an upload that is slower than this is not told from one that hangs
@@ -37,11 +38,16 @@ class Watched:
         return self._backend.capabilities
 
     def deliver(self, batch: Batch) -> Receipt:
-        """Deliver, and remember since when."""
+        """Deliver, and remember since when; opening the next file is a sign of life."""
         size_bytes = sum(one.event.size_bytes for one in batch.entries if isinstance(one.event, Artifact))
-        self._call = _Call(self._clock(), len(batch.entries), size_bytes)
+        call = self._call = _Call(self._clock(), len(batch.entries), size_bytes)
+
+        def open_blob(entry: Entry) -> BinaryIO:
+            self._call = call._replace(started=self._clock())
+            return batch.open_blob(entry)
+
         try:
-            return self._backend.deliver(batch)
+            return self._backend.deliver(replace(batch, open_blob=open_blob))
         finally:
             self._call = None
             self.has_returned = True

@@ -38,7 +38,7 @@ class LaneThread:
         self._backend = Watched(backend)
         self._courier = Courier(self._backend, sender_id)
         if held is not None:
-            self._courier.lane.hold_back(held.reason, time.time(), held.until)
+            self._courier.lane.hold_back(held.reason, time.time(), held.until, held.hangs)
         self._hung = ""  # what has not returned, as long as it has not
         self._lock = threading.Lock()
         self._orders: dict[str, RunFolder | None] = {}  # by run, the last word: deliver it, or drop it

@@ -25,6 +25,7 @@ from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
 from mlobs.sender.masking import Masking
+from mlobs.sender.sampler import Sampler
 from mlobs.sender.succession import Legacy, can_succeed, hold, inherited, succeed
 from mlobs.sender.vitals import BEAT_S
 from mlobs.sender.watchdog import rest, stay_awake
@@ -72,6 +73,7 @@ class _Sender:
         self._seen: set[Path] = set()  # runs of this program, and adopted ones
         self._held = dict(legacy.held)
         self._host = Host(legacy.hello.sender_id, is_durable=True, held=legacy.held)
+        self._sampler = Sampler(legacy.hello.trainer)
         self._output: Path | None = None
         self._is_told_to_leave = False
         self._complained: set[str] = set()
@@ -88,6 +90,7 @@ class _Sender:
                 self._attempt(partial(self._obey, order))
             self._attempt(self._host.claim_waiting)
             self._mind_hung_calls()
+            self._sampler.note_hung()
             if time.monotonic() >= fsync_at:
                 fsync_at = time.monotonic() + FSYNC_S
                 self._attempt(self._host.keep_on_disk)
@@ -95,6 +98,7 @@ class _Sender:
                 beat_at = time.monotonic() + BEAT_S
                 self._attempt(self._host.beat)
                 self._attempt(self._adopt)
+        self._sampler.stop()
         if not self._is_told_to_leave:
             self._settle_the_rest()
         stay_awake(self._hello.hang_timeout_s)
@@ -179,6 +183,8 @@ class _Sender:
                 _log.exception("backend %s cannot be built", spec.name)
                 self._attempt(partial(self._say_unbuilt, folder, spec, error))
         self._host.open(folder, backends)
+        if order.sample_every_s is not None:
+            self._sampler.open(folder, order.sample_every_s)
 
     def _adopt(self) -> bool:
         """Take one more run that an earlier program's sender had to leave, if there is one."""

@@ -16,15 +16,19 @@ from mlobs.backend import Backend
 from mlobs.delivery.registry import build, can_travel, public_spec, resolve, spec_of
 from mlobs.testing.rules_on_content import ContentRules
 from mlobs.testing.rules_on_delivery import DeliveryRules
+from mlobs.testing.rules_on_events import EventRules
 from mlobs.testing.watching import watched
 
 
-class BackendContract(ContentRules, DeliveryRules):
+class BackendContract(ContentRules, EventRules, DeliveryRules):
     """The contract suite. Write the fixture `backend`; the rest is optional.
 
     - `unreachable`: a fixture, the backend where it cannot deliver.
     - `reads`: the kinds of events that the source reads back, as `Capabilities.kinds` spells them.
       What a backend takes and its source does not read cannot be compared, and is skipped.
+    - `loses`: facts that the vendor has no place for, such as "artifact.role". They are not compared; say
+      in your docs that they get lost. What depends on the single event, name in `Receipt.lowered` instead.
+    - `precision_s`: to how many seconds the vendor keeps times, 0 if exactly. A millisecond is granted.
     - `restarted(backend)`: the backend as another process makes it, if not from its parameters.
     """
 

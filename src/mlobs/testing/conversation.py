@@ -15,9 +15,10 @@ from mlobs.backend import Backend, Batch, Entry, Receipt
 from mlobs.delivery.lowering import Memory, lower
 from mlobs.encoding.forms import encode, is_raw
 from mlobs.events import Artifact, Event, Metrics, Params, Process, RunFinished, RunStarted, Tags
+from mlobs.testing.specimens import AT, is_about
 from mlobs.text import param_text
 
-AT = 1_700_000_000.25  # Unix seconds; whole in milliseconds, which is what most vendors keep
+__all__ = ["AT", "Conversation", "Point", "point_of"]
 
 Point = tuple[str, int, str]  # name, step, value as text: NaN equals itself there
 
@@ -60,6 +61,15 @@ class Conversation:
         """What the vendor holds of the run, through the backend's own source."""
         source = self.backend.source()  # type: ignore[attr-defined]
         return list(source.read(self.ref or ""))
+
+    def held(self, event: Event) -> list[Event]:
+        """What the vendor holds that stands for this event."""
+        return [one for one in self.read() if is_about(one, event)]
+
+    def is_lowered(self, event: Event, receipt: Receipt) -> bool:
+        """Tell whether the receipt of the last batch says that the event is stored in another form."""
+        sent = self._sent.entries if self._sent else ()
+        return any(entry.event == event and entry.key in receipt.lowered for entry in sent)
 
     def points(self) -> list[Point]:
         """The metric points that the vendor holds, under the names that were recorded, in its order."""
