@@ -265,6 +265,13 @@ class PayloadRecorder:
             for path, name in found:
                 with self._troubles.noted("log_artifact", str(path)):
                     event = files.artifact_of_file(
-                        self._opened.writer, path, name, step, meta, role=role, copied=copied
+                        self._opened.writer,
+                        path,
+                        name,
+                        step,
+                        meta,
+                        role=role,
+                        copied=copied,
+                        is_ours=role == "model",
                     )
                     self._opened.append(event)

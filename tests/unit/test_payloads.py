@@ -265,6 +265,29 @@ def test_a_run_that_is_not_recorded_does_not_do_the_work(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_is_moved_into_the_store_and_what_it_links_to_is_copied(run, tmp_path):
+    (tmp_path / "weights.bin").write_bytes(LARGE)
+    seen = {}
+
+    def save(model, path):
+        path.mkdir()
+        (path / "own.bin").write_bytes(model)
+        (path / "own.bin").chmod(0o644)
+        seen["inode"] = (path / "own.bin").stat().st_ino
+        (path / "soft.bin").symlink_to(tmp_path / "weights.bin")
+        (path / "hard.bin").hardlink_to(tmp_path / "weights.bin")
+
+    run.log_model("m", LARGE, serializer=save)
+    (tmp_path / "weights.bin").write_bytes(b"changed")
+
+    assert artifacts(run) == {(f"m/model/{name}.bin", None): LARGE for name in ("own", "soft", "hard")}
+    kept = {
+        one.path: one.file.stat() for one in mlobs.load_run(run.id, store=run._opened.folder.store).artifacts
+    }
+    assert kept["m/model/own.bin"].st_ino == seen["inode"]
+    assert len({about.st_mode for about in kept.values()}) == 1
+
+
 def test_a_model_needs_no_room_elsewhere(run, tmp_path, monkeypatch):
     """Where `/tmp` lies in memory, or is small, a large model would not fit."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,24 @@ def keep_file(path: Path, source: Path, copied: Callable[[int], None] | None = N
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError.of(error, path, "the payload was not recorded") from error
+
+
+def move_file(path: Path, source: Path) -> int | None:
+    """Make a file into a blob without a copy, and return its size in bytes; None if that is not possible.
+
+    `source` is nobody else's: a link, or a file that has another name too, stays where it is.
+    """
+    about = source.lstat()
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+        return None
+    try:
+        with _opened(path):
+            source.chmod(stat.S_IMODE(path.stat().st_mode))
+        source.replace(path)
+    except OSError:  # on another disk
+        path.unlink(missing_ok=True)
+        return None
+    return about.st_size
 
 
 def _copy(reading: BinaryIO, writing: BinaryIO, copied: Callable[[int], None]) -> None:

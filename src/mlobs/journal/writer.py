@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mlobs.errors import StoreError
 from mlobs.events import Event
-from mlobs.journal.blobs import blob_path, keep_bytes, keep_file
+from mlobs.journal.blobs import blob_path, keep_bytes, keep_file, move_file
 from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import FORMAT, PREFIXES, Header, encode, frame
 from mlobs.journal.process import is_data_worker, this_process
@@ -101,10 +101,13 @@ class Writer:
             keep_bytes(blob_path(self.folder, own.id, ordinal), content)
         return ordinal
 
-    def keep_file(self, source: Path, copied: Callable[[int], None] | None = None) -> tuple[int, int]:
+    def keep_file(
+        self, source: Path, copied: Callable[[int], None] | None = None, *, is_ours: bool = False
+    ) -> tuple[int, int]:
         """Keep a copy of a file as it is now, and return its ordinal and its size in bytes.
 
-        `copied` is told of each portion how many bytes it had.
+        `copied` is told of each portion how many bytes it had. `is_ours`: nobody else needs the file, so
+        it is moved, if it lies on the disk of the run.
 
         Raises:
             StoreError: there is no room for it.
@@ -113,7 +116,10 @@ class Writer:
         own = self._own()
         ordinal = next(own.blobs)
         path = blob_path(self.folder, own.id, ordinal)
-        return ordinal, keep_file(path, source, copied) if own.id else 0
+        if not own.id:
+            return ordinal, 0
+        moved = move_file(path, source) if is_ours else None
+        return ordinal, keep_file(path, source, copied) if moved is None else moved
 
     def end(self) -> int:
         """Offset behind the last event; every event so far lies before it."""
@@ -194,9 +200,11 @@ class NullWriter:
         del content
         return 0
 
-    def keep_file(self, source: Path, copied: Callable[[int], None] | None = None) -> tuple[int, int]:
+    def keep_file(
+        self, source: Path, copied: Callable[[int], None] | None = None, *, is_ours: bool = False
+    ) -> tuple[int, int]:
         """Look at nothing, copy nothing."""
-        del source, copied
+        del source, copied, is_ours
         return 0, 0
 
     def end(self) -> int:

@@ -29,16 +29,17 @@ def artifact_of_file(
     *,
     role: Role = "file",
     copied: Callable[[int], None] | None = None,
+    is_ours: bool = False,
 ) -> Artifact:
     """Keep a file as it is now; it may change or vanish afterwards.
 
-    `copied` is told of each portion of a large file how many bytes it had.
+    `copied` is told of each portion of a large file how many bytes it had. `is_ours`: it may be moved.
     """
     existing(source, "log_artifact")
     media_type = media_type_of(path, "application/octet-stream")
     if source.stat().st_size <= INLINE_BYTES:
         return keep(writer, Payload(path, role, media_type, source.read_bytes()), step, meta)
-    blob, size_bytes = writer.keep_file(source, copied)
+    blob, size_bytes = writer.keep_file(source, copied, is_ours=is_ours)
     return Artifact(time.time(), path, size_bytes, role, media_type, blob, None, step, meta)
 
 
