@@ -313,7 +313,9 @@ def test_a_model_of_a_framework(held):
 
 def test_going_back_in_steps(tmp_path):
     backends = [
-        mlobs.backends.MLflow(f"sqlite:///{tmp_path}/mlflow.db", artifact_location=str(tmp_path / "artifacts")),
+        mlobs.backends.MLflow(
+            f"sqlite:///{tmp_path}/mlflow.db", artifact_location=str(tmp_path / "artifacts")
+        ),
         mlobs.backends.TensorBoard(str(tmp_path / "board")),
     ]
     tracker = mlobs.Tracker("back", backends=backends, store=tmp_path / "store", delivery="thread")
