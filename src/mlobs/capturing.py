@@ -19,7 +19,7 @@ from time import time
 from typing import Any
 
 from mlobs import current
-from mlobs.capturing_streams import OWN_THREADS, Streams
+from mlobs.capturing_streams import OWN_THREADS, Reading, Streams
 from mlobs.events import Event, Log
 from mlobs.secrets import Redaction
 from mlobs.troubles import Troubles, log
@@ -40,12 +40,14 @@ class Taker:
         append: records an event.
         redaction: takes the secrets out.
         troubles: counts what could not be recorded.
+        is_open: tells that the run has not ended.
         with_output: what is printed is taken too.
     """
 
     append: Callable[[Event], None]
     redaction: Redaction
     troubles: Troubles
+    is_open: Callable[[], bool]
     with_output: bool = False
 
     def take(self, make: Callable[[], Log]) -> None:
@@ -55,10 +57,19 @@ class Taker:
             exception = None if line.exception is None else public(text_of(line.exception))
             self.append(_with(line, public(text_of(line.message)), exception))
         except Exception as error:
-            counts = self.troubles.counts
-            counts["capture_logs"] += 1
-            if counts["capture_logs"] == 1:
-                log.warning("a line of the log was not recorded: %s", error)
+            if self.is_open():  # what comes while it ends is nobody's
+                self.fail(error)
+
+    def take_output(self, stream: str, line: str) -> None:
+        """Record what was printed."""
+        self.take(lambda: Log(time(), line, stream=stream))
+
+    def fail(self, error: Exception) -> None:
+        """Say once that a line was not recorded, and count it."""
+        counts = self.troubles.counts
+        counts["capture_logs"] += 1
+        if counts["capture_logs"] == 1:
+            log.warning("a line of the log was not recorded: %s", error)
 
 
 class _Unseen(list[logging.Handler]):
@@ -73,10 +84,12 @@ class _Handler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Record it, after everybody else's handlers."""
-        if _is_taken(record):
-            taker = _takers.get(current.current())
+        try:
+            taker = _taker() if _is_taken(record) else None
             if taker is not None:
                 taker.take(lambda: log_of(record))
+        except Exception as error:
+            _fail(error)
         last = logging.lastResort  # it is asked where no handler is found, and now one is
         if last is not None and record.levelno >= last.level and not _logger_of(record).hasHandlers():
             last.handle(record)
@@ -112,7 +125,7 @@ def end(face: object) -> None:
     with _lock:
         taker = _takers.get(face)
         if taker is not None and taker.with_output:
-            _streams.clear()
+            _streams.clear(taker)
         _takers.pop(face, None)
         if not any(one.with_output for one in _takers.values()):
             _streams.close()
@@ -133,10 +146,20 @@ def log_of(record: logging.LogRecord) -> Log:
     return Log(record.created, message, record.levelname, record.name, exception=traces or None)
 
 
-def _take_output(stream: str, line: str) -> None:
-    taker = _takers.get(current.current())
-    if taker is not None and taker.with_output:
-        taker.take(lambda: Log(time(), line, stream=stream))
+def _taker() -> Taker | None:
+    """The current run's."""
+    return _takers.get(current.current())
+
+
+def _output_taker() -> Taker | None:
+    taker = _taker()
+    return taker if taker is not None and taker.with_output else None
+
+
+def _fail(error: Exception) -> None:
+    """Count for some run what went wrong before anybody knew for which."""
+    for taker in list(_takers.values())[:1]:
+        taker.fail(error)
 
 
 def _is_taken(record: logging.LogRecord) -> bool:
@@ -176,7 +199,7 @@ def _with(line: Log, message: str, exception: str | None) -> Log:
     return Log(line.at, message, line.level, line.logger, line.stream, exception)
 
 
-_streams = Streams(_take_output, _is_no_output)
+_streams = Streams(Reading(_output_taker, _is_no_output, _fail))
 
 
 def _after_fork_in_child() -> None:

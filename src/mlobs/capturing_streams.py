@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from mlobs.capturing_screen import Screen
 
@@ -15,35 +17,61 @@ NAMES = ("stdout", "stderr")
 OWN_THREADS = "mlobs-"  # what the names of mlobs' own threads begin with
 _MOST_FRAMES = 40  # from a handler to the stream that it writes to; rich needs 10
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
+_KEPT_TEES = 16  # of streams that somebody replaced meanwhile, as pytest does for each test
 
-Take = Callable[[str, str], None]  # (stream, line)
+
+class Owner(Protocol):
+    """Whose lines they are."""
+
+    def take_output(self, stream: str, line: str) -> None:
+        """Record a line of "stdout" or "stderr"; nothing is raised."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading along needs to know; nothing of it holds a lock.
+
+    Args:
+        owner: whose line begins here and now, None: nobody's.
+        is_logged: tells that a log record's text is taken as a record, so not as output too.
+        fail: is told what went wrong.
+    """
+
+    owner: Callable[[], Owner | None]
+    is_logged: Callable[[logging.LogRecord], bool]
+    fail: Callable[[Exception], None]
+
+
+@dataclass
+class _Begun:
+    """A thread's lines that do not stand still yet, and whose they are."""
+
+    owner: Owner
+    screen: Screen = field(default_factory=Screen)
+    is_written: bool = False  # right now: a signal handler may print in the middle
 
 
 class Tee:
     """Stands where a stream stood, and is that stream to whoever asks: `isatty`, `fileno`, `buffer`, ...
 
     Each thread has lines of its own, so that two which print at once do not mix theirs; so no lock is
-    held here, and a signal handler or a forked child that prints finds none.
-
-    Args:
-        stream: what is written to.
-        name: "stdout" or "stderr".
-        take: gets each line; it does not raise.
-        is_logged: tells that a log record's text is taken as a record, so not as output too.
+    held here, and a signal handler or a forked child that prints finds none. Whatever goes wrong with
+    reading along, what is written is written.
     """
 
-    def __init__(
-        self, stream: Any, name: str, take: Take, is_logged: Callable[[logging.LogRecord], bool]
-    ) -> None:
-        self._mlobs_stream, self._mlobs_name = stream, name
-        self._mlobs_take, self._mlobs_is_logged = take, is_logged
-        self._mlobs_screens: dict[int, Screen] = {}
+    def __init__(self, stream: Any, name: str, reading: Reading) -> None:
+        self._mlobs_stream, self._mlobs_name, self._mlobs_reading = stream, name, reading
+        self._mlobs_begun: dict[int, _Begun] = {}  # by thread
         self._mlobs_is_on = True
 
     def write(self, text: str) -> Any:
         """Write through; the line is recorded first, should writing fail or wait."""
         if self._mlobs_is_on and isinstance(text, str):
-            self._mlobs_note(text)
+            try:
+                self._mlobs_note(text)
+            except Exception as error:
+                self._mlobs_reading.fail(error)
         return self._mlobs_stream.write(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -72,65 +100,84 @@ class Tee:
     def _mlobs_note(self, text: str) -> None:
         if threading.current_thread().name.startswith(OWN_THREADS):
             return  # a vendor that prints would feed itself
-        record = _record_behind(sys._getframe(2))  # noqa: SLF001 - nothing public says who writes
-        if record is not None and self._mlobs_is_logged(record):
-            return
         thread = threading.get_ident()
-        screen = self._mlobs_screens.setdefault(thread, Screen())
-        for line in screen.write(text):
-            self._mlobs_take(self._mlobs_name, line)
-        if screen.is_blank:
-            self._mlobs_screens.pop(thread, None)
+        begun = self._mlobs_begun.get(thread)
+        if not text.isspace() or begun is None:  # no record is blank: print writes its spaces and ends apart
+            record = _record_behind(sys._getframe(2))  # noqa: SLF001 - nothing public says who writes
+            if record is not None and self._mlobs_reading.is_logged(record):
+                return
+        if begun is None or begun.is_written:
+            owner = self._mlobs_reading.owner()
+            if owner is None:
+                return
+            if begun is not None:  # within a signal handler: what it prints is a text of its own
+                self._mlobs_write(_Begun(owner), text, is_all=True)
+                return
+            begun = self._mlobs_begun[thread] = _Begun(owner)
+        self._mlobs_write(begun, text)
+        if begun.screen.is_blank:
+            self._mlobs_begun.pop(thread, None)
 
-    def _mlobs_forget(self) -> None:
-        """Let go of the lines that have no end yet: in a forked child they are the parent's."""
-        self._mlobs_screens.clear()
+    def _mlobs_write(self, begun: _Begun, text: str, *, is_all: bool = False) -> None:
+        begun.is_written = True
+        try:
+            lines = begun.screen.write(text)
+        finally:
+            begun.is_written = False
+        for line in [*lines, *(begun.screen.clear() if is_all else ())]:
+            begun.owner.take_output(self._mlobs_name, line)
 
-    def _mlobs_clear(self) -> None:
-        """Give out the lines that have no end yet."""
-        while self._mlobs_screens:
-            _, screen = self._mlobs_screens.popitem()
-            for line in screen.clear():
-                self._mlobs_take(self._mlobs_name, line)
+    def _mlobs_clear(self, owner: Owner) -> None:
+        """Give out what has no end yet of an owner who takes nothing more."""
+        for thread, begun in list(self._mlobs_begun.items()):
+            if begun.owner is owner and not begun.is_written:
+                self._mlobs_begun.pop(thread, None)
+                for line in begun.screen.clear():
+                    owner.take_output(self._mlobs_name, line)
 
 
 class Streams:
-    """The tees of this process."""
+    """The tees of this process.
 
-    def __init__(self, take: Take, is_logged: Callable[[logging.LogRecord], bool]) -> None:
-        self._take, self._is_logged = take, is_logged
+    None is ever given up while somebody may be in it: `print` of CPython 3.11 holds `sys.stdout`
+    without counting it, and crashes the process if that was the last reference.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self._tees: dict[str, Tee] = {}
+        self._earlier: deque[Tee] = deque(maxlen=_KEPT_TEES)
 
     def open(self) -> None:
         """Read along from now on, also where somebody has replaced a stream since the last time."""
         for name in NAMES:
             stream, tee = getattr(sys, name), self._tees.get(name)
-            if tee is not None and stream is tee:
-                tee._mlobs_is_on = True  # noqa: SLF001 - of a class of this module
+            if tee is not None and stream in (tee, tee._mlobs_stream):  # noqa: SLF001 - of this module
+                tee._mlobs_is_on = True  # noqa: SLF001 - of this module
+                setattr(sys, name, tee)
             elif hasattr(stream, "write"):
                 if tee is not None:
                     tee._mlobs_is_on = False  # noqa: SLF001 - below the new one: each line counts once
-                self._tees[name] = Tee(stream, name, self._take, self._is_logged)
+                    self._earlier.append(tee)
+                self._tees[name] = Tee(stream, name, self._reading)
                 setattr(sys, name, self._tees[name])
 
-    def clear(self) -> None:
-        """Give out the lines that have no end yet."""
+    def clear(self, owner: Owner) -> None:
+        """Give out the lines of this owner that have no end yet."""
         for tee in self._tees.values():
-            tee._mlobs_clear()  # noqa: SLF001 - of a class of this module
+            tee._mlobs_clear(owner)  # noqa: SLF001 - of this module
 
     def forget(self) -> None:
         """After a fork, in the child: the lines that have no end yet are the parent's."""
         for tee in self._tees.values():
-            tee._mlobs_forget()  # noqa: SLF001 - of a class of this module
+            tee._mlobs_begun.clear()  # noqa: SLF001 - of this module
 
     def close(self) -> None:
         """Put the streams back; one that somebody wrapped stays, and only writes through."""
-        self.clear()
-        for name, tee in list(self._tees.items()):
-            tee._mlobs_is_on = False  # noqa: SLF001 - of a class of this module
+        for name, tee in self._tees.items():
+            tee._mlobs_is_on = False  # noqa: SLF001 - of this module
             if getattr(sys, name) is tee:
-                setattr(sys, name, tee._mlobs_stream)  # noqa: SLF001 - of a class of this module
-                del self._tees[name]
+                setattr(sys, name, tee._mlobs_stream)  # noqa: SLF001 - of this module
 
 
 def _record_behind(frame: FrameType | None) -> logging.LogRecord | None:

@@ -26,11 +26,12 @@ from mlobs.opening import Begun, Plan, begin
 from mlobs.program import FINISHED, Ending, program
 from mlobs.secrets import Redaction
 from mlobs.sending import WAITS
+from mlobs.text import printable
 from mlobs.troubles import Troubles
 from mlobs.values import text_of
 
 _NO_START = "it is sent once the run's start is in this store too, which another process records; then"
-_GONE = "the run's folder is gone: somebody deleted it while the run was open"
+_GONE = "the run's folder is gone: if it was moved, its record is whole there; if it was deleted, it is lost"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Opened:
 
         redaction = Redaction(settings.secrets_allow, os.environ)
         with_output = settings.capture_logs == "all"
-        taker = capturing.Taker(self.append, redaction, self.troubles, with_output)
+        taker = capturing.Taker(self.append, redaction, self.troubles, lambda: self.is_open, with_output)
         capturing.begin(face, taker, delivers_here=settings.delivery == "thread")
         self._uncapture = partial(capturing.end, face)
 
@@ -188,7 +189,9 @@ class Opened:
             return
         if not self.folder.path.is_dir():
             raise StoreError.of(
-                FileNotFoundError(errno.ENOENT, _GONE), self.folder.path, "its record is lost"
+                FileNotFoundError(errno.ENOENT, _GONE),
+                self.folder.path,
+                "nothing more is delivered from here",
             )
         names = tuple(backend.name for backend in self.plan.backends)
         awaited = [Awaited(self.folder, names, {self.writer.id: end}, self.troubles.total()), *self.awaited]
@@ -225,9 +228,9 @@ class Opened:
             self._say(awaited, WAITS)
 
     def _say(self, awaited: Sequence[Awaited], outlook: str) -> None:
-        title = f"run {self.facts.name} ({self.facts.run_id}) {self.status}"
+        title = f"run {printable(self.facts.name)} ({self.facts.run_id}) {self.status}"
         if awaited[0].folder is not self.folder:  # the run itself is another program's to report
-            title = f"below run {self.facts.name} ({self.facts.run_id})"
+            title = f"below run {printable(self.facts.name)} ({self.facts.run_id})"
         say(title, awaited, outlook)
 
     def delivery(self) -> dict[str, BackendReport]:

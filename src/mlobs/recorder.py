@@ -30,6 +30,8 @@ from mlobs.values import (
     tag_name_of,
 )
 
+_STEP_BITS = 63  # and a sign: what journals and vendors hold
+
 
 class Recorder(PayloadRecorder):
     """The `log_*` methods of one run; usable from any thread.
@@ -65,7 +67,7 @@ class Recorder(PayloadRecorder):
                 key = name_of(key)
             if step is None:
                 step = next(self._steps[key])
-            elif type(step) is not int:
+            elif type(step) is not int or step.bit_length() > _STEP_BITS:
                 step = step_number(step)
             if meta is not None:
                 meta = meta_of(meta)
@@ -91,7 +93,7 @@ class Recorder(PayloadRecorder):
             if step is None or not values:
                 self._append_counted(values, meta)
                 return
-            if type(step) is not int:
+            if type(step) is not int or step.bit_length() > _STEP_BITS:
                 step = step_number(step)
             self._opened.append(Metrics(time(), step, values, meta))
             self._last_step = step

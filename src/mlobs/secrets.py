@@ -50,14 +50,26 @@ _PLACES = _words_in("credential credentials cookie secret secrets")  # a path in
 _ENVIRONMENT_CHARACTERS = 8  # a shorter value would be found in texts that have nothing to do with it
 
 _VALUE = r"[^\s;&,'\"<>)\]}]+"
+_BEFORE = r"(?i)(?<![A-Za-z0-9])((?:[A-Za-z0-9]+[_-])*"  # DB_PASSWORD, hf-token
+_IS = r"(['\"]?\s*[=:]\s*['\"]?)"
+_OPAQUE_VALUE = (
+    rf"(?=[A-Za-z_./+=-]*\d)[\w./+=-]{{{_OPAQUE_CHARACTERS},}}"  # no word of a vocabulary, no count
+)
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=://)[^/@\s'\"]+(?=@)"), REDACTED),
     (
         re.compile(
-            r"(?i)\b(accountkey|sharedaccesskey|sharedaccesssignature|instrumentationkey|password|passwd|pwd|"
-            r"client[_-]?secret|api[_-]?key|access[_-]?key|access[_-]?token|auth[_-]?token|sig)(['\"]?\s*[=:]\s*['\"]?)"
+            _BEFORE
+            + r"(?:accountkey|sharedaccesskey|sharedaccesssignature|instrumentationkey|password|passwd|"
+            r"pwd|client[_-]?secret|api[_-]?key|access[_-]?key|access[_-]?token|auth[_-]?token|sig))"
+            + _IS
             + _VALUE
         ),
+        rf"\1\2{REDACTED}",
+    ),
+    (re.compile(_BEFORE + r"(?:token|secret))" + _IS + _OPAQUE_VALUE), rf"\1\2{REDACTED}"),
+    (
+        re.compile(r"(?i)(--(?:[a-z0-9]+-)*(?:password|passwd|api-key|token|secret))(\s+)(?!-)" + _VALUE),
         rf"\1\2{REDACTED}",
     ),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{12,}"), rf"\1\2{REDACTED}"),
@@ -68,7 +80,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"), REDACTED),
 )
 _TRACE = re.compile(
-    r"[=:]|AKIA|ASIA|gh[pousr]_|github_pat|glpat|hf_|sk-|xox|AIza|eyJ|(?i:bearer|basic)"
+    r"[=:]|--|AKIA|ASIA|gh[pousr]_|github_pat|glpat|hf_|sk-|xox|AIza|eyJ|(?i:bearer|basic)"
 )  # of any
 
 

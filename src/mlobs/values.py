@@ -96,18 +96,24 @@ def step_number(step: object) -> int:
     """The step as an int: an integer of any library, or a float that is whole.
 
     Raises:
-        UsageError: it is not a whole number.
+        UsageError: it is not a whole number, or beyond 64 bits.
     """
     if isinstance(step, float) and step.is_integer():
-        return int(step)
+        return _within_64_bits(int(step))
     try:
-        return operator.index(step)  # type: ignore[arg-type]
+        return _within_64_bits(operator.index(step))  # type: ignore[arg-type]
     except TypeError:
         pass  # not an integer by itself: perhaps a tensor of size 1
     item = getattr(step, "item", None)
     if callable(item) and math.prod(getattr(step, "shape", ())) == 1:
         return step_number(item())
     raise UsageError(f"step is {_short(step)}; expected an integer")
+
+
+def _within_64_bits(step: int) -> int:
+    if -(1 << 63) <= step < 1 << 63:
+        return step
+    raise UsageError(f"step is {_short(step)}; expected one within 64 bits, -2**63 to 2**63 - 1")
 
 
 def optional_step(step: object) -> int | None:

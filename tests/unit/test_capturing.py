@@ -341,6 +341,100 @@ def test_a_line_that_a_fork_cuts_is_the_parents(tmp_path):
     assert sorted(log.message for log in logs) == ["epoch 1: done", "the child says"]
 
 
+def test_lines_of_runs_that_end_in_other_threads_stay_in_their_own(tmp_path):
+    done, _ = run_program(
+        tmp_path,
+        """
+        import sys, mlobs
+        from concurrent.futures import ThreadPoolExecutor
+        sys.setswitchinterval(1e-5)
+        def train(number):
+            with mlobs.start_run(f"run-{number}"):
+                for line in range(50):
+                    print(number, line)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(train, range(24)))
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr
+    for name, run_id in mlobs.runs(store=tmp_path / "store").set_index("name")["run_id"].items():
+        said = [log.message for log in mlobs.load_run(run_id, store=tmp_path / "store").logs()]
+        number = name.removeprefix("run-")
+        assert said == [f"{number} {line}" for line in range(50)]
+
+
+def test_threads_that_print_while_runs_come_and_go_hurt_nobody(tmp_path):
+    """`print` of CPython 3.11 crashed the process: the stream in `sys.stdout` was gone under its hands."""
+    done, _ = run_program(
+        tmp_path,
+        """
+        import sys, threading, mlobs
+        sys.setswitchinterval(1e-5)
+        is_over = threading.Event()
+        def talk():
+            while not is_over.is_set():
+                print("talk", 1)
+        threads = [threading.Thread(target=talk) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(400):
+            with mlobs.start_run():
+                pass
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_signal_handler_that_prints_in_the_middle_of_a_line_is_recorded_too(tmp_path):
+    done, logs = run_program(
+        tmp_path,
+        """
+        import signal, sys, mlobs
+        count = 0
+        def handler(*_):
+            global count
+            count += 1
+            sys.stderr.write(f"handled {count}\\n")
+        with mlobs.start_run():
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            for number in range(20_000):
+                sys.stderr.write(f"a\\nb\\n\\x1b[2Aa{number}\\nb\\n")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        print(count)
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    handled = {int(log.message.split()[1]) for log in logs if log.message.startswith("handled ")}
+    assert handled == set(range(1, int(done.stdout) + 1))
+
+
+def test_a_stream_that_was_kept_from_an_earlier_run_is_read_along_again(tmp_path):
+    done, _ = run_program(
+        tmp_path,
+        """
+        import logging, sys, mlobs
+        own = logging.getLogger("own")
+        own.propagate = False
+        with mlobs.start_run("one"):
+            own.addHandler(logging.StreamHandler(sys.stderr))
+        with mlobs.start_run("two"):
+            own.warning("said by the kept stream")
+        """,
+        MLOBS_CAPTURE_LOGS="all",
+    )
+    assert done.returncode == 0, done.stderr
+    two = mlobs.load_run("latest", store=tmp_path / "store")
+    assert (two.start.name, [log.message for log in two.logs()]) == ("two", ["said by the kept stream"])
+
+
 def test_capsys_and_capfd_of_pytest_see_everything(tmp_path):
     (tmp_path / "test_it.py").write_text(
         textwrap.dedent(

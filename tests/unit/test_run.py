@@ -365,3 +365,14 @@ def test_an_end_that_found_no_room_is_said_and_the_run_is_over(tmp_path, small_d
     assert (run.status, run.is_open) == ("FAILED", False)
     assert mlobs.current_run() is None
     assert run.id not in program().runs
+
+
+@pytest.mark.parametrize("call", [lambda run, step: run.log_metric("a", 1.0, step=step),
+                                  lambda run, step: run.log_metrics({"a": 1.0}, step=step)])  # fmt: skip
+def test_a_step_beyond_64_bits_is_refused_at_the_call(tmp_path, call):
+    with mlobs.Tracker(store=tmp_path / "wide", on_error="raise").start_run() as run:
+        call(run, 2**63 - 1)
+        call(run, -(2**63))
+        with pytest.raises(mlobs.UsageError, match="within 64 bits"):
+            call(run, 2**63)
+    assert mlobs.metrics(store=tmp_path / "wide")["step"].tolist() == [2**63 - 1, -(2**63)]

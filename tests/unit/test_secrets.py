@@ -179,3 +179,37 @@ def test_a_command_line_is_told_without_its_secrets():
     assert "abc" not in " ".join(told)
     assert told[0] == "train.py"
     assert (told[3], told[-1]) == ("--lr=0.1", "--verbose")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DB_PASSWORD=abcdefgh12345678",
+        "refresh_token=abcdefgh12345678",
+        "hf-token: abcdefgh12345678",
+        "token=abcdefgh12345678",
+        "secret: 'abcdefgh12345678'",
+        "train.py --password abcdefgh12345678",
+        "train.py --hub-token abcdefgh12345678 --lr 1",
+    ],
+)
+def test_secrets_under_longer_names_and_behind_options_are_found(text):
+    public = Redaction().text(text)
+    assert "abcdefgh12345678" not in public
+    assert REDACTED in public
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "use_cls_token=True",
+        "token: 512",
+        "pad_token=<|endoftext|>",
+        "the next token: something",
+        "--token --lr 1",
+        "tokens=123456789012",
+        "secret: none",
+    ],
+)
+def test_what_only_sounds_like_a_secret_is_recorded(text):
+    assert Redaction().text(text) == text

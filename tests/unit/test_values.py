@@ -276,3 +276,13 @@ def test_a_number_beyond_the_floats_is_refused_with_the_remedy(number):
         scalar("loss", number)
 
     assert isinstance(plain(number), str)
+
+
+@pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 2**64, 1e30])
+def test_a_step_beyond_64_bits_is_refused_with_what_is_expected(step):
+    with pytest.raises(UsageError, match="within 64 bits"):
+        step_number(step)
+
+
+def test_the_largest_steps_are_taken():
+    assert [step_number(step) for step in (2**63 - 1, -(2**63))] == [2**63 - 1, -(2**63)]

@@ -18,7 +18,9 @@ from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.artifact import StoredArtifact
 from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord, load_run
-from mlobs.text import param_text, printable, size
+from mlobs.text import param_text, preview, printable, size
+
+MOST_CHARACTERS = 200  # of a value in a table for people; --json has all of it
 
 
 def show(
@@ -172,7 +174,10 @@ def _print_facts(record: RunRecord) -> None:
 def _print_pairs(title: str, values: Mapping[str, Any]) -> None:
     if values:
         print_title(title)
-        print_table(("name", "value"), [[name, param_text(value)] for name, value in values.items()])
+        texts = {name: param_text(value) for name, value in values.items()}
+        cut = {name: preview(text, MOST_CHARACTERS, "--json") for name, text in texts.items()}
+        shown = [[name, text if len(text) <= MOST_CHARACTERS else cut[name]] for name, text in texts.items()]
+        print_table(("name", "value"), shown)
 
 
 def _print_metrics(record: RunRecord) -> None:

@@ -15,6 +15,7 @@ from mlobs.cli.options import StoreOption
 from mlobs.events import Log
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
+from mlobs.read.record import load_run
 from mlobs.text import json_bytes, log_line, printable
 
 DEFAULT_LINES = 10  # as tail(1)
@@ -51,6 +52,8 @@ def tail(
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(log, as_json=as_json)
+            record = load_run(run, store=store)
+            typer.echo(f"{record.run_id} has ended: {record.status} {record.reason}".rstrip(), err=True)
 
 
 def _follow(log: LogTail, *, as_json: bool) -> None:
