@@ -21,20 +21,16 @@ class Extent(NamedTuple):
     """How much of a value is taken over: what lies deeper, or is longer, is described.
 
     `is_whole`: all of an array is, and what lies deeper is refused. `describe` puts into words what
-    JSON does not know.
+    JSON does not know, without it `repr` does.
     """
 
     depth: int
     array_items: int
-    describe: Callable[[object], str]
+    describe: Callable[[object], str] | None = None
     is_whole: bool = False
 
 
-PARAM = Extent(
-    depth=16,  # deeper configs are cycles, or nobody reads them as dotted names
-    array_items=100,  # a longer array is data, not a parameter
-    describe=lambda value: repr_of(value),  # noqa: PLW0108 - it is defined below
-)
+PARAM = Extent(16, 100)  # deeper configs are cycles, or nobody reads their names; a longer array is data
 
 
 def scalar(name: object, value: object) -> float:
@@ -279,13 +275,11 @@ def _plain_object(value: object, above: tuple[int, ...], extent: Extent) -> Any:
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and hasattr(value, "tolist"):
-        if extent.is_whole or math.prod(shape) <= extent.array_items:
+    if isinstance(shape, tuple):
+        if hasattr(value, "tolist") and (extent.is_whole or math.prod(shape) <= extent.array_items):
             return plain(_listed(value), above, extent)
         return f"{_type_name(value)}{list(shape)}"
-    if isinstance(shape, tuple) and not extent.is_whole:
-        return f"{_type_name(value)}{list(shape)}"
-    return unicode_of(extent.describe(value))
+    return unicode_of((extent.describe or repr_of)(value))
 
 
 def _listed(array: Any) -> Any:
