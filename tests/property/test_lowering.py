@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import posixpath
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from mlobs.backend import ALL_KINDS, ALL_ROLES, Capabilities
 from mlobs.delivery.lowering import TABLE, Lowering, Memory, lower
+from mlobs.encoding.forms import encode
 from mlobs.events import (
     Artifact,
     Dataset,
@@ -297,6 +299,12 @@ def test_an_artifact_of_an_unknown_role_is_an_image_or_a_file_or_a_text(
     assert [one.role for one in lowering.events if isinstance(one, Artifact)] == [expected]
 
 
+def document_of(file: Event) -> Any:
+    """What the JSON file will hold, once the sender has made it."""
+    assert isinstance(file, Artifact)
+    return json.loads(encode(file, io.BytesIO(file.data or b"")))
+
+
 @pytest.mark.parametrize(
     ("event", "path"),
     [
@@ -312,7 +320,7 @@ def test_what_mlflow_has_no_place_for_becomes_a_json_file(event: Event, path: st
 
     assert isinstance(file, Artifact)
     assert (file.at, file.path, file.role) == (1.0, path, "text")
-    assert json.loads(file.data or b"")["kind"] == kind_of(event)
+    assert document_of(file)["kind"] == kind_of(event)
 
 
 def test_the_file_of_a_snapshot_goes_beside_its_facts() -> None:
@@ -326,7 +334,7 @@ def test_numbers_that_json_does_not_have_stay_readable() -> None:
     event = Histogram(1.0, 0, "w", [math.nan, math.inf, -math.inf], [0.0, 1.0])
     (file,) = lower(event, MLFLOW, Memory()).events
 
-    counts = json.loads(file.data)["counts"]  # type: ignore[union-attr]
+    counts = document_of(file)["counts"]
     assert counts == ["NaN", "Infinity", "-Infinity"]
 
 
@@ -354,8 +362,17 @@ def test_what_is_taken_back_stands_in_a_tag_with_all_that_was_before() -> None:
     assert lower(second, capabilities, memory) == lowering  # its batch was refused
 
 
-@pytest.mark.parametrize("event", [Log(1.0, "hello"), Heartbeat(1.0)])
-def test_what_has_no_other_form_is_skipped_with_a_reason(event: Event) -> None:
+def test_a_log_record_becomes_the_line_of_a_file() -> None:
+    lowering = lower(Log(1.0, "hello", "WARNING", "train", exception="why"), MLFLOW, Memory())
+
+    (line,) = lowering.events
+    assert isinstance(line, Artifact)
+    assert line.data == b"1970-01-01 00:00:01.000 WARNING train: hello\nwhy\n"
+    assert (lowering.outcome, lowering.reason) == ("lowered", "log lines are text files under logs/ there")
+
+
+def test_what_has_no_other_form_is_skipped_with_a_reason() -> None:
+    event = Heartbeat(1.0)
     lowering = lower(event, MLFLOW, Memory())
 
     assert (lowering.events, lowering.outcome) == ((), "skipped")

@@ -76,7 +76,7 @@ def test_a_deleted_store_is_said_and_not_waited_for(tmp_path, caplog):
     run.finish()
 
     assert time.monotonic() - began < 10
-    assert "somebody deleted it while the run was open" in caplog.text
+    assert "if it was deleted, it is lost" in caplog.text
     assert not run.delivery()["tensorboard"].is_settled
 
 
