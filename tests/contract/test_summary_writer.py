@@ -40,6 +40,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "theirs"), PAIRS)
 def test_a_script_with_one_import_changed_leaves_the_same_values_in_tensorboard_and_in_mlflow(
     tmp_path, script, theirs
