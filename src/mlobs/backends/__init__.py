@@ -6,12 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlobs.backends.appinsights import AppInsights as AppInsights
     from mlobs.backends.mlflow import MLflow as MLflow
     from mlobs.backends.tensorboard import TensorBoard as TensorBoard
 
-_EXPORTS = {"MLflow": "mlobs.backends.mlflow", "TensorBoard": "mlobs.backends.tensorboard"}
+_EXPORTS = {
+    "AppInsights": "mlobs.backends.appinsights",
+    "MLflow": "mlobs.backends.mlflow",
+    "TensorBoard": "mlobs.backends.tensorboard",
+}
 
-__all__ = ["MLflow", "TensorBoard"]
+__all__ = ["AppInsights", "MLflow", "TensorBoard"]
 
 
 def __getattr__(name: str) -> Any:
