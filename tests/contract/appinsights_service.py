@@ -42,6 +42,7 @@ class Service:
         self.key, self.token, self._certificate = key, token, certificate
         self.tables = {name: [] for name in TYPES.values()}
         self.requests, self.script, self.queries = [], [], []
+        self.unanswered = 0  # rows that were stored without an answer
         self.lock = threading.RLock()
         self._server = None
         self.port = 0
@@ -240,6 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         sizes = [len(json.dumps(one)) for one in items]
         errors = self.service.ingest(items, sizes, fault)
         if fault == "lost":
+            self.service.unanswered += len(items) - len(errors)
             return self._hang_up()
         answer = {
             "itemsReceived": len(items),

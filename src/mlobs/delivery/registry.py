@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -116,14 +116,13 @@ def missing_package(backend: Backend) -> MissingPackage | None:
 
 
 def _is_there(package: str) -> bool:
-    """Tell whether a package, perhaps one below others, could be imported; none of them is."""
+    """Tell whether a package, perhaps one below others (`azure.monitor`), is installed; imports nothing."""
     first, *inner = package.split(".")
     spec = importlib.util.find_spec(first)
-    for part in inner:
-        if spec is None:
-            return False
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
-    return spec is not None
+    if spec is None or not inner:
+        return spec is not None
+    places = spec.submodule_search_locations or ()
+    return any(Path(place, *inner).is_dir() for place in places)
 
 
 def known_names() -> list[str]:
