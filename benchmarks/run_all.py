@@ -22,6 +22,7 @@ BENCHMARKS = (
     "read_back",
     "outage",
     "many_runs",
+    "appinsights",
 )
 
 

@@ -144,7 +144,11 @@ class Backend(Protocol):
 
 
 class Source(Protocol):
-    """The way back: what a vendor holds of a run, as events."""
+    """The way back: what a vendor holds of a run, as events.
+
+    A class may also define `reads`, the kinds that it reads if those are not all that its backend
+    takes, and `copies(ref)`, how many rows the vendor holds beside those that `read` yields once.
+    """
 
     def read(self, ref: str) -> Iterable[Event]:
         """Yield the run's events as the vendor holds them now; `ref` is a receipt's."""

@@ -12,6 +12,7 @@ from appinsights_service import Service
 from broken_backends import BROKEN
 
 import mlobs
+from mlobs.backends.tensorboard_source import TensorBoardSource
 from mlobs.testing import BackendContract, FlakyBackend, MemoryBackend
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
@@ -37,7 +38,7 @@ class TestMLflow(BackendContract):
 
 
 class TestTensorBoard(BackendContract):
-    reads = frozenset({"params", "metrics", "tags", "histogram", "run_finished"})
+    reads = TensorBoardSource.reads
 
     @pytest.fixture
     def backend(self, tmp_path):

@@ -26,7 +26,7 @@ from msgspec.structs import asdict, replace
 from mlobs.backend import Batch, Entry
 from mlobs.backends.appinsights_answers import Envelope
 from mlobs.backends.appinsights_artifacts import as_json, describe
-from mlobs.backends.appinsights_envelopes import MAX_TEXT, Envelopes, Properties, keys_of, units
+from mlobs.backends.appinsights_envelopes import MAX_TEXT, Envelopes, Properties, keys_of, plain, units
 from mlobs.backends.appinsights_traceback import exceptions_of
 from mlobs.errors import DeliveryError
 from mlobs.events import (
@@ -44,11 +44,14 @@ from mlobs.events import (
     Tags,
     kind_of,
 )
+from mlobs.names import cut_name
 from mlobs.text import param_text
 
 START, END, NOT_FINITE = "mlobs.run.start", "mlobs.run.end", "mlobs.metric.nonfinite"
-EVENT_STREAM = "event"  # a log record that is to be an event of the user's own
+# What the log handler for services of the user's own records: `stream` and keys of `meta`.
+EVENT_STREAM, OWN, MEASURED = "event", "properties", "measurements"
 SEVERITIES = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 4}
+_MAX_NAME = 150
 RESTAMPED = "older than 48 hours: its time there is that of the delivery, its own is in recorded_at"
 
 
@@ -118,22 +121,25 @@ class Encoder:
             yield from self.envelopes.event(keys, event.at, f"mlobs.{kind}", properties)
 
     def _log(self, event: Log, keys: Iterator[str]) -> Iterator[Envelope]:
-        properties = {"logger": event.logger, "level": event.level, "stream": event.stream}
+        facts = {"logger": event.logger, "level": event.level, "stream": event.stream}
         if event.step is not None:
-            properties["step"] = str(event.step)
+            facts["step"] = str(event.step)
+        own = event.meta.get(OWN, {}) if event.meta else {}
         if event.stream == EVENT_STREAM:
-            meta = event.meta or {}
-            given = {**meta.get("properties", {}), "mlobs": as_json(properties | {"kind": "event"})}
-            measured = meta.get("measurements") or None
-            yield from self.envelopes.event(keys, event.at, event.message, given, measured)
+            properties = {**_named(own), "mlobs": as_json(facts)}
+            measured = event.meta.get(MEASURED) if event.meta else None
+            yield from self.envelopes.event(keys, event.at, event.message, properties, measured)
             return
-        if event.meta:
-            properties["meta"] = as_json(event.meta)
+        if own:
+            facts["mlobs"] = as_json(list(own))
+        elif event.meta:
+            facts["meta"] = as_json(event.meta)
         severity = SEVERITIES.get(event.level, 1)
+        properties = {**_named(own), **facts}
         yield from self.envelopes.message(keys, event.at, event.message, severity, properties)
         if event.exception:
             chain = exceptions_of(event.exception)
-            properties = {"traceback": event.exception, "logger": event.logger}
+            properties = {**_named(own), "traceback": event.exception, "logger": event.logger}
             yield from self.envelopes.exception(keys, event.at, chain, properties)
 
     def _artifact(self, entry: Entry, event: Artifact, keys: Iterator[str]) -> Iterator[Envelope]:
@@ -202,6 +208,11 @@ def _exact(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return value if isinstance(value, float) and math.isfinite(value) else param_text(value)
+
+
+def _named(own: Mapping[str, Any]) -> dict[str, str]:
+    """Properties of the user's own, under names that the service takes (150 characters)."""
+    return {cut_name(plain(str(name)), _MAX_NAME): _text(value) or "" for name, value in own.items()}
 
 
 def _start(run: RunStarted) -> Properties:

@@ -11,7 +11,7 @@ import msgspec
 
 from mlobs.backends.appinsights_artifacts import rebuild
 from mlobs.backends.appinsights_envelopes import CONTINUED
-from mlobs.backends.appinsights_mapping import EVENT_STREAM, NOT_FINITE
+from mlobs.backends.appinsights_mapping import EVENT_STREAM, MEASURED, NOT_FINITE, OWN
 from mlobs.backends.appinsights_tables import Row
 from mlobs.events import (
     Artifact,
@@ -86,6 +86,11 @@ def _point(row: Row) -> Metrics:
 
 def _log(row: Row, others: Sequence[Row]) -> Log:
     properties = row.properties
+    meta: dict[str, Any] | None = None
+    if "mlobs" in properties:  # the names of properties of the user's own
+        meta = {OWN: {name: properties.get(name, "") for name in json.loads(properties["mlobs"])}}
+    elif "meta" in properties:
+        meta = json.loads(properties["meta"])
     return Log(
         row.at,
         row.message,
@@ -94,22 +99,18 @@ def _log(row: Row, others: Sequence[Row]) -> Log:
         properties.get("stream", ""),
         exception=_traceback(others),
         step=int(properties["step"]) if "step" in properties else None,
-        meta=json.loads(properties["meta"]) if "meta" in properties else None,
+        meta=meta,
     )
 
 
 def _own_event(name: str, row: Row) -> Log:
     """An event that a user's own service sent through the log handler."""
-    properties = dict(row.properties)
-    known = json.loads(properties.pop("mlobs"))
-    meta: dict[str, Any] = {
-        "properties": {
-            key: text for key, text in properties.items() if key not in ("run_id", "key", "recorded_at")
-        }
-    }
+    facts = json.loads(row.properties["mlobs"])
+    ours = {"mlobs", "run_id", "key", "recorded_at", "continued"}
+    meta: dict[str, Any] = {OWN: {key: text for key, text in row.properties.items() if key not in ours}}
     if row.measurements:
-        meta["measurements"] = row.measurements
-    return Log(row.at, name, known["level"], known["logger"], EVENT_STREAM, meta=meta)
+        meta[MEASURED] = row.measurements
+    return Log(row.at, name, facts["level"], facts["logger"], EVENT_STREAM, meta=meta)
 
 
 def _end(row: Row, others: Sequence[Row]) -> RunFinished:

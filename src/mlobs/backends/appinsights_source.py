@@ -107,11 +107,14 @@ def _translated(endpoint: str) -> Iterator[None]:
     except (MissingPackage, Unavailable):
         raise
     except Exception as error:
-        status = getattr(error, "status_code", None)
-        if status in _REFUSED or "Authentication" in type(error).__name__:
+        told = str(error).partition("\n")[0]  # azure-identity goes on for a page
+        names = {cls.__name__ for one in (error, error.__context__) for cls in type(one).__mro__}
+        if getattr(error, "status_code", None) in _REFUSED:
             words = f"{endpoint} refuses the credentials - the identity needs the role 'Log Analytics Reader'"
-            raise Unauthorized(f"{words}: {error}") from error
-        raise Unavailable(f"{endpoint} does not answer the query: {error}") from error
+            raise Unauthorized(f"{words}: {told}") from error
+        if "ClientAuthenticationError" in names:
+            raise Unauthorized(f"no token for {endpoint} - set query_credential=: {told}") from error
+        raise Unavailable(f"{endpoint} does not answer the query: {told}") from error
 
 
 def _run_id(ref: str) -> str:

@@ -71,7 +71,7 @@ def page_query(table: Table, run_id: str, page: int, pages: int) -> str:
     part = f"\n| where hash({key}, {pages}) == {page}" if pages > 1 else ""
     return (
         f"{_of_run(table, run_id)}{part}\n"
-        f"| project time = {table.time}, properties = {table.properties}, {columns}"
+        f"| project happened = {table.time}, properties = {table.properties}, {columns}"
     )
 
 
@@ -104,7 +104,7 @@ def row_of(table: Table, found: Mapping[str, Any]) -> Row | None:
     if not key:
         return None
     recorded = properties.get("recorded_at")
-    at = _seconds(recorded or found["time"])
+    at = _seconds(recorded or found["happened"])
     return Row(
         LOGICAL[table.name],
         at,
