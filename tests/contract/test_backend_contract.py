@@ -4,11 +4,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from appinsights_credential import OF_OPENCENSUS
-from appinsights_service import Service
 from broken_backends import BROKEN
 
 import mlobs
@@ -48,45 +45,6 @@ class TestTensorBoard(BackendContract):
     def unreachable(self, tmp_path):
         (tmp_path / "file").write_text("no folder")
         return mlobs.backends.TensorBoard(str(tmp_path / "file" / "board"))
-
-
-@pytest.fixture(scope="module")
-def service():
-    serving = Service()
-    yield serving
-    serving.stop()
-
-
-class AppInsightsRules(BackendContract):
-    """Both transports keep the same rules; what they delivered is read through azure-monitor-query."""
-
-    transport: ClassVar[str]
-
-    @pytest.fixture
-    def backend(self, service):
-        return mlobs.backends.AppInsights(
-            service.connection_string,
-            self.transport,
-            workspace_id="w",
-            query_endpoint=service.endpoint,
-            query_credential="appinsights_credential:make",
-        )
-
-    @pytest.fixture
-    def unreachable(self):
-        key = "11111111-2222-3333-4444-555555555555"
-        return mlobs.backends.AppInsights(
-            f"InstrumentationKey={key};IngestionEndpoint=http://127.0.0.1:9", self.transport
-        )
-
-
-@pytest.mark.filterwarnings(*OF_OPENCENSUS)
-class TestAppInsightsByOpenCensus(AppInsightsRules):
-    transport = "opencensus"
-
-
-class TestAppInsightsByAzureMonitor(AppInsightsRules):
-    transport = "azure-monitor"
 
 
 class TestMemory(BackendContract):
