@@ -20,6 +20,7 @@ from PIL import Image
 
 from mlobs.backend import Batch, Entry
 from mlobs.backends import AppInsights
+from mlobs.delivery.registry import missing_package
 from mlobs.errors import DeliveryError, MissingPackage, ServerError, Unauthorized, Unavailable, UsageError
 from mlobs.events import (
     Artifact,
@@ -642,6 +643,54 @@ else:
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert MissingPackage("x", extra).extra == extra
+
+
+def test_the_training_process_imports_nothing_of_the_vendors(service, tmp_path):
+    program = f"""
+import sys, mlobs
+backends = [
+    mlobs.backends.AppInsights({service.connection_string!r}, one, name=one)
+    for one in ("opencensus", "azure-monitor")
+]
+with mlobs.Tracker(backends=backends, store={str(tmp_path)!r}).start_run() as run:
+    run.log_metric("loss", 1.0)
+print([name for name in ("azure", "opencensus", "opentelemetry", "requests", "numpy", "PIL") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert len(service.rows(distinct=False)) == 2
+
+
+def test_a_package_that_is_there_only_in_part_counts_as_missing(service):
+    backend = backend_for(service)
+    assert missing_package(backend) is None
+    backend.package = "opencensus.ext.nothing"
+    assert "pip install 'mlobs[appinsights]'" in str(missing_package(backend))
+    backend.package = "nothing.at.all"
+    assert missing_package(backend) is not None
+
+
+def test_another_version_of_opencensus_is_refused_with_the_command_to_type(service):
+    program = f"""
+import importlib.metadata, time
+real = importlib.metadata.version
+importlib.metadata.version = lambda name: "1.1.99" if name == "opencensus-ext-azure" else real(name)
+from mlobs.backend import Batch
+from mlobs.backends import AppInsights
+from mlobs.errors import Unavailable
+from mlobs.events import Process, RunStarted
+try:
+    AppInsights({service.connection_string!r}).deliver(
+        Batch(RunStarted(time.time(), "r", "e", "n", Process("h", 1)), (), open)
+    )
+except Unavailable as error:
+    assert "1.1.99; expected 1.1.15 - type: pip install 'mlobs[appinsights]'" in str(error), error
+else:
+    raise SystemExit("no Unavailable")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_gzip_is_used_where_the_library_can(service, backend):

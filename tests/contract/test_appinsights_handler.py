@@ -90,6 +90,23 @@ def test_records_as_events_have_measurements(service, logger, tmp_path):
     assert service.rows("traces") == []
 
 
+def test_odd_dimensions_arrive_and_take_no_place_of_ours(service, logger, tmp_path):
+    handler = attach(logger, service, tmp_path)
+    logger.warning("many", extra={"custom_dimensions": {f"{n}" + "ä" * 200: "v" * 400 for n in range(300)}})
+    logger.warning("ours", extra={"custom_dimensions": {"key": "1", "run_id": "2", "level": "3", "": "4"}})
+    handler._as_events = True
+    logger.warning("x" * 900, extra={"custom_measurements": {"nan": float("nan"), "one": 1}})
+    handler.close()
+
+    many, ours = sorted(service.rows("traces"), key=lambda row: row["timestamp"])
+    assert many["customDimensions"]["custom_dimensions"].startswith('{"0')
+    own = {"custom_key": "1", "custom_run_id": "2", "level": "3", "custom_": "4"}
+    assert own.items() <= ours["customDimensions"].items()
+    (event,) = [row for row in service.rows("customEvents") if row["name"].startswith("xxx")]
+    assert (event["customMeasurements"], event["customDimensions"]["nan"]) == ({"one": 1}, "nan")
+    assert "x" * 900 in event["customDimensions"]["mlobs"]
+
+
 def test_a_burst_during_an_outage_is_neither_slow_nor_lost(service, logger, tmp_path):
     service.script += ["close", ("status", 503, {}, ""), ("partial", 3, 500)]
     handler = attach(logger, service, tmp_path, finish_timeout_s=60)

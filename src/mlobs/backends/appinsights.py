@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlobs.backend import ALL_KINDS, ALL_ROLES, Batch, Capabilities, Receipt, Source
 from mlobs.backends import appinsights_connection as connections
-from mlobs.backends.appinsights_answers import Transport
+from mlobs.backends.appinsights_answers import Envelope, Transport
 from mlobs.backends.appinsights_artifacts import LIMITS
 from mlobs.backends.appinsights_envelopes import Envelopes, entry_key_of
 from mlobs.backends.appinsights_mapping import Encoder
-from mlobs.backends.appinsights_sending import Progress, Sending
+from mlobs.backends.appinsights_sending import Progress, Sending, key_of
 from mlobs.errors import Unauthorized, UsageError
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class AppInsights:
         progress = self._progress.setdefault(batch.run.run_id, Progress())
         envelopes = Envelopes(self._connection.key, batch.run, time.time())
         encoder = Encoder(batch, envelopes, points=_points_in(batch.ref))
-        items = [one for _, made in encoder for one in made]
-        sending.send(items, progress)
-        refused = _by_entry(progress.forget(items))
+        keys: list[str] = []
+        sending.send(_noting(encoder, keys), progress)
+        refused = _by_entry(progress.forget(keys))
         return Receipt(
             ref=f"{batch.run.run_id} {encoder.points}",
             url=self._page(),
@@ -168,6 +168,13 @@ class AppInsights:
 
     def _page(self) -> str | None:
         return f"https://portal.azure.com/#resource{self.resource_id}/logs" if self.resource_id else None
+
+
+def _noting(encoder: Encoder, keys: list[str]) -> Iterator[Envelope]:
+    """Yield what the encoder makes, one event's envelopes at a time, and note their keys."""
+    for _, made in encoder:
+        keys += map(key_of, made)
+        yield from made
 
 
 def _points_in(ref: str | None) -> int:

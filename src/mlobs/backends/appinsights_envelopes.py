@@ -27,7 +27,7 @@ from mlobs.version import __version__
 MAX_AGE_S = 47 * 3600.0  # the service refuses what is older than 48 h; the rest is for the way
 MAX_TEXT = 8000  # of 8,192
 MAX_MESSAGE = 8000  # of 32,768: 48 kB in ASCII JSON at worst
-ROOM_BYTES = 60_000  # of an item's 65,536: what its texts may take in ASCII JSON, together
+ROOM_BYTES = 57_000  # of an item's 65,536: what its properties may take in ASCII JSON, together
 MAX_TAG = 256  # cloud role and instance; ContextTagKeys in Microsoft's schema
 CONTINUED = "mlobs.continued"
 _NAME = "Microsoft.ApplicationInsights."
@@ -58,7 +58,7 @@ class Envelopes:
 
     def metric(self, key: str, at: float, name: str, value: float, properties: dict[str, str]) -> Envelope:
         """One point: a row of its own in customMetrics, not aggregated. `value` is finite."""
-        data = {"ver": 2, "metrics": [{"name": name, "value": value, "count": 1}]}
+        data = {"ver": 2, "metrics": [{"name": plain(name), "value": value, "count": 1}]}
         return self._envelope("Metric", key, at, data, properties)
 
     def event(
@@ -165,9 +165,11 @@ def fitted(properties: Properties, room_bytes: int = ROOM_BYTES) -> tuple[dict[s
             if units(text) > MAX_TEXT:
                 long[name] = short[name]
                 short[name] = pieces(short[name], MAX_TEXT)[0]
-    if sum(map(len, short.values())) > room_bytes // 6:  # a character is at most 6 bytes in ASCII JSON
-        while (over := sum(map(_cost, short.values())) - room_bytes) > 0:
+    if sum(map(len, short.values())) > room_bytes // 12:  # a character is at most 12 bytes in ASCII JSON
+        while (over := _cost(short) - room_bytes) > 0:
             name = max(short, key=lambda one: _cost(short[one]))
+            if not short[name]:
+                break  # the names alone are too much: the service says so
             long.setdefault(name, short[name])
             kept = max(0, len(short[name]) - over // 12 - 100)
             short[name] = short[name][:kept]

@@ -50,8 +50,11 @@ from mlobs.text import param_text
 START, END, NOT_FINITE = "mlobs.run.start", "mlobs.run.end", "mlobs.metric.nonfinite"
 # What the log handler for services of the user's own records: `stream` and keys of `meta`.
 EVENT_STREAM, OWN, MEASURED = "event", "properties", "measurements"
+MARK = "mlobs"  # the property that says which others are the user's own, and the facts in exact form
+_OURS = frozenset({"run_id", "key", "recorded_at", "continued", "traceback", MARK})
 SEVERITIES = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 4}
-_MAX_NAME = 150
+_MOST_OWN = 100  # so that their names leave room for what they name
+_MAX_NAME, _MAX_EVENT_NAME = 150, 512  # of a property, documented; of an event, Microsoft's SDKs cut there
 RESTAMPED = "older than 48 hours: its time there is that of the delivery, its own is in recorded_at"
 
 
@@ -121,26 +124,36 @@ class Encoder:
             yield from self.envelopes.event(keys, event.at, f"mlobs.{kind}", properties)
 
     def _log(self, event: Log, keys: Iterator[str]) -> Iterator[Envelope]:
+        meta = event.meta or {}
         facts = {"logger": event.logger, "level": event.level, "stream": event.stream}
         if event.step is not None:
             facts["step"] = str(event.step)
-        own = event.meta.get(OWN, {}) if event.meta else {}
         if event.stream == EVENT_STREAM:
-            properties = {**_named(own), "mlobs": as_json(facts)}
-            measured = event.meta.get(MEASURED) if event.meta else None
-            yield from self.envelopes.event(keys, event.at, event.message, properties, measured)
+            yield from self._own_event(event, keys, meta, facts)
             return
+        own = _named(meta.get(OWN, {}) if isinstance(meta.get(OWN), dict) else {})
         if own:
-            facts["mlobs"] = as_json(list(own))
-        elif event.meta:
-            facts["meta"] = as_json(event.meta)
+            facts[MARK] = as_json({"own": list(own), **facts})
+        elif meta:
+            facts["meta"] = as_json(meta)
         severity = SEVERITIES.get(event.level, 1)
-        properties = {**_named(own), **facts}
-        yield from self.envelopes.message(keys, event.at, event.message, severity, properties)
+        yield from self.envelopes.message(keys, event.at, event.message, severity, {**facts, **own})
         if event.exception:
-            chain = exceptions_of(event.exception)
-            properties = {**_named(own), "traceback": event.exception, "logger": event.logger}
+            chain = exceptions_of(plain(event.exception))
+            properties = {"logger": event.logger, **own, "traceback": event.exception}
             yield from self.envelopes.exception(keys, event.at, chain, properties)
+
+    def _own_event(
+        self, event: Log, keys: Iterator[str], meta: Mapping[str, Any], facts: Mapping[str, str]
+    ) -> Iterator[Envelope]:
+        own = _named(meta.get(OWN, {}))
+        name = plain(event.message)
+        shown = cut_name(name, _MAX_EVENT_NAME) or EVENT_STREAM
+        mark = {"own": list(own), **facts, **({} if shown == name else {"message": name})}
+        given: dict[str, float] = meta.get(MEASURED, {})
+        measured = {key: value for key, value in _named_numbers(given) if math.isfinite(value)}
+        own |= {key: repr(value) for key, value in _named_numbers(given) if not math.isfinite(value)}
+        yield from self.envelopes.event(keys, event.at, shown, {**own, MARK: as_json(mark)}, measured)
 
     def _artifact(self, entry: Entry, event: Artifact, keys: Iterator[str]) -> Iterator[Envelope]:
         try:
@@ -178,7 +191,7 @@ class Encoder:
         measurements = {"duration_s": event.at - started, "points_sent": float(self.points)}
         yield from self.envelopes.event(keys, event.at, END, properties, measurements)
         if event.traceback:
-            chain = exceptions_of(event.traceback)
+            chain = exceptions_of(plain(event.traceback))
             properties = {"traceback": event.traceback, "status": event.status}
             yield from self.envelopes.exception(keys, event.at, chain, properties)
 
@@ -211,8 +224,21 @@ def _exact(value: Any) -> Any:
 
 
 def _named(own: Mapping[str, Any]) -> dict[str, str]:
-    """Properties of the user's own, under names that the service takes (150 characters)."""
-    return {cut_name(plain(str(name)), _MAX_NAME): _text(value) or "" for name, value in own.items()}
+    """Properties of the user's own, under names that the service takes and that are not ours.
+
+    Very many are one property of JSON: names count for an item's size, too.
+    """
+    if len(own) > _MOST_OWN:
+        return {"custom_dimensions": as_json(dict(own))}
+    return {_free_name(name): _text(value) or "" for name, value in own.items()}
+
+
+def _named_numbers(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    yield from ((_free_name(name), float(value)) for name, value in numbers.items())
+
+
+def _free_name(name: str) -> str:
+    return cut_name(plain(f"custom_{name}" if name in _OURS or not name else name), _MAX_NAME)
 
 
 def _start(run: RunStarted) -> Properties:

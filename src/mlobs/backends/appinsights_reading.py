@@ -11,7 +11,7 @@ import msgspec
 
 from mlobs.backends.appinsights_artifacts import rebuild
 from mlobs.backends.appinsights_envelopes import CONTINUED
-from mlobs.backends.appinsights_mapping import EVENT_STREAM, MEASURED, NOT_FINITE, OWN
+from mlobs.backends.appinsights_mapping import EVENT_STREAM, MARK, MEASURED, NOT_FINITE, OWN
 from mlobs.backends.appinsights_tables import Row
 from mlobs.events import (
     Artifact,
@@ -71,7 +71,7 @@ def _events(parts: Sequence[Row]) -> Iterator[Event]:
             yield _plain(_PLAIN[name], first)
         case "event", name if name == f"mlobs.{properties.get('role')}":
             yield _artifact(parts)
-        case "event", name if "mlobs" in properties:
+        case "event", name if MARK in properties:
             yield _own_event(name, first)
 
 
@@ -85,32 +85,37 @@ def _point(row: Row) -> Metrics:
 
 
 def _log(row: Row, others: Sequence[Row]) -> Log:
-    properties = row.properties
-    meta: dict[str, Any] | None = None
-    if "mlobs" in properties:  # the names of properties of the user's own
-        meta = {OWN: {name: properties.get(name, "") for name in json.loads(properties["mlobs"])}}
-    elif "meta" in properties:
-        meta = json.loads(properties["meta"])
+    facts, meta = row.properties, None
+    if MARK in row.properties:  # properties of the user's own, which may be named like ours
+        facts = json.loads(row.properties[MARK])
+        meta = {OWN: _own(row, facts)}
+    elif "meta" in facts:
+        meta = json.loads(facts["meta"])
     return Log(
         row.at,
         row.message,
-        properties.get("level", ""),
-        properties.get("logger", ""),
-        properties.get("stream", ""),
+        facts.get("level", ""),
+        facts.get("logger", ""),
+        facts.get("stream", ""),
         exception=_traceback(others),
-        step=int(properties["step"]) if "step" in properties else None,
+        step=int(facts["step"]) if "step" in facts else None,
         meta=meta,
     )
 
 
 def _own_event(name: str, row: Row) -> Log:
     """An event that a user's own service sent through the log handler."""
-    facts = json.loads(row.properties["mlobs"])
-    ours = {"mlobs", "run_id", "key", "recorded_at", "continued"}
-    meta: dict[str, Any] = {OWN: {key: text for key, text in row.properties.items() if key not in ours}}
+    facts = json.loads(row.properties[MARK])
+    own = _own(row, facts)
+    meta: dict[str, Any] = {OWN: own} if own else {}
     if row.measurements:
         meta[MEASURED] = row.measurements
-    return Log(row.at, name, facts["level"], facts["logger"], EVENT_STREAM, meta=meta)
+    message = facts.get("message", name)
+    return Log(row.at, message, facts["level"], facts["logger"], EVENT_STREAM, meta=meta or None)
+
+
+def _own(row: Row, facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: row.properties.get(name, "") for name in facts["own"]}
 
 
 def _end(row: Row, others: Sequence[Row]) -> RunFinished:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mlobs.backends.appinsights_answers import REDIRECTS, TOO_LARGE, Ack, Answer, Envelope, Transport, judge
@@ -31,9 +31,9 @@ class Progress:
         key = key_of(envelope)
         return key in self.stored or key in self.rejected
 
-    def forget(self, envelopes: Sequence[Envelope]) -> dict[str, str]:
+    def forget(self, keys: Iterable[str]) -> dict[str, str]:
         """Forget these, whose batch is answered; return the reasons of those that were rejected."""
-        keys = [key_of(one) for one in envelopes]
+        keys = list(keys)
         self.stored.difference_update(keys)
         return {key: self.rejected.pop(key) for key in keys if key in self.rejected}
 
@@ -44,13 +44,13 @@ class Sending:
     def __init__(self, transport: Transport, *, has_token: bool) -> None:
         self._transport, self._has_token = transport, has_token
 
-    def send(self, envelopes: Sequence[Envelope], progress: Progress) -> None:
-        """Send what `progress` does not hold, and note each answer there.
+    def send(self, envelopes: Iterable[Envelope], progress: Progress) -> None:
+        """Send what `progress` does not hold, and note each answer there; no more than a request is held.
 
         Raises:
             DeliveryError: the first trouble; what was not answered is to be sent again.
         """
-        for request in _requests([one for one in envelopes if not progress.holds(one)]):
+        for request in _requests(one for one in envelopes if not progress.holds(one)):
             self._send(request, progress)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ def _note(ack: Ack, envelopes: Sequence[Envelope], progress: Progress) -> None:
             progress.stored.add(key_of(envelope))
 
 
-def _requests(envelopes: Sequence[Envelope]) -> Iterator[list[Envelope]]:
+def _requests(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
     request: list[Envelope] = []
     size = 0
     for envelope in envelopes:
