@@ -654,7 +654,8 @@ backends = [
 ]
 with mlobs.Tracker(backends=backends, store={str(tmp_path)!r}).start_run() as run:
     run.log_metric("loss", 1.0)
-print([name for name in ("azure", "opencensus", "opentelemetry", "requests", "numpy", "PIL") if name in sys.modules])
+vendors = ("azure", "opencensus", "opentelemetry", "requests", "numpy", "PIL")
+print([name for name in vendors if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
