@@ -133,6 +133,31 @@ def test_what_was_recorded_before_kill_9_arrives_and_so_does_the_end(service, tm
     assert service.key not in written, "the key is a secret: it is not written down"
 
 
+@TRANSPORTS
+def test_a_delivery_that_is_killed_is_gone_on_with_and_doubles_one_batch_at_most(
+    service, tmp_path, transport
+):
+    backend = mlobs.backends.AppInsights(service.connection_string, transport)
+    tracker = mlobs.Tracker("killed", backends=[backend], store=tmp_path / "store", mode="offline")
+    with tracker.start_run() as run:
+        for step in range(20_000):
+            run.log_metric("loss", step / 7, step=step)
+    sync = [sys.executable, "-W", "ignore", "-m", "mlobs", "sync", "--store", "store"]
+    options = {"cwd": tmp_path, "env": environment(service), "stdout": subprocess.DEVNULL}
+
+    with subprocess.Popen(sync, **options) as delivery:
+        eventually(lambda: len(service.rows(distinct=False)) >= 3_000)
+        delivery.kill()
+    before = len(service.rows(distinct=False))
+    subprocess.run(sync, check=True, timeout=120, **options)
+
+    assert before < 20_000
+    assert service.points(run.id) == Counter({("loss", step, step / 7): 1 for step in range(20_000)})
+    assert service.copies() <= 1_000
+    ends = [row for row in service.rows("customEvents") if row["name"] == "mlobs.run.end"]
+    assert [row["customMeasurements"]["points_sent"] for row in ends] == [20_000]
+
+
 def eventually(holds, bound_s=60):
     deadline = time.monotonic() + bound_s
     while not holds():

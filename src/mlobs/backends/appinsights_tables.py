@@ -17,6 +17,9 @@ from mlobs.backends.appinsights_envelopes import entry_key_of
 PAGE_ROWS = 20_000  # the query service gives at most 500,000 rows and 100 MB
 
 
+_COMMON = ("run_id", "key")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of either schema: its name, and the columns that hold what we ask for."""
@@ -75,7 +78,7 @@ def page_query(table: Table, run_id: str, page: int, pages: int) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of any table. `at` is when it happened, whenever it was delivered."""
 
@@ -103,7 +106,9 @@ def row_of(table: Table, found: Mapping[str, Any]) -> Row | None:
     key = properties.get("key")
     if not key:
         return None
-    recorded = properties.get("recorded_at")
+    recorded = properties.pop("recorded_at", None)
+    for name in _COMMON:  # a run has millions of rows
+        properties.pop(name, None)
     at = _seconds(recorded or found["happened"])
     return Row(
         LOGICAL[table.name],
