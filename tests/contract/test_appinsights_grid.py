@@ -69,7 +69,7 @@ def held(tmp_path_factory):
     service = Service()
     tracker = mlobs.Tracker(
         "grid", backends=[mlobs.backends.AppInsights(service.connection_string)], store=folder / "store",
-        on_error="raise", delivery="thread",
+        on_error="raise", delivery="thread", finish_timeout_s=3600,
     )  # fmt: skip
     (folder / "large.bin").write_bytes(LARGE)
     with tracker.start_run(params={"lr": 0.1, "odd%name": "x"}, tags={"team": "x"}) as run:

@@ -56,7 +56,7 @@ def test_ten_thousand_mixed_items_through_every_fault(service, tmp_path, transpo
         query_credential="appinsights_credential:make",
     )
     tracker = mlobs.Tracker(
-        "hostile", backends=[backend], store=tmp_path / "store", finish_timeout_s=120, capture_logs=True
+        "hostile", backends=[backend], store=tmp_path / "store", finish_timeout_s=3600, capture_logs=True
     )
     run = tracker.start_run(params={"lr": 0.1})
     with pytest.raises(RuntimeError, match="broken"), run:

@@ -37,7 +37,12 @@ def service():
 def recorded(folder, backend):
     """A run with something of everything, delivered to one backend; its folder."""
     tracker = mlobs.Tracker(
-        "audit", backends=[backend], store=folder / "store", on_error="raise", delivery="thread"
+        "audit",
+        backends=[backend],
+        store=folder / "store",
+        on_error="raise",
+        delivery="thread",
+        finish_timeout_s=3600,
     )
     (folder / "large.bin").write_bytes(bytes(range(256)) * 400)
     with tracker.start_run(params={"lr": 0.1, "odd%name": "x", "n": 7, "long": "v" * 9000}) as run:
@@ -169,7 +174,7 @@ def test_the_command_prints_a_line_for_each_backend_and_exits_with_1_if_one_lack
 ):
     tracker = mlobs.Tracker(
         "audit", backends=[tensorboard(tmp_path, service), opencensus(tmp_path, service)],
-        store=tmp_path / "store", delivery="thread",
+        store=tmp_path / "store", delivery="thread", finish_timeout_s=3600,
     )  # fmt: skip
     with tracker.start_run() as run:
         for step in range(9):
