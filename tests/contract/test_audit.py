@@ -219,6 +219,40 @@ def test_without_a_credential_for_queries_it_says_which_option_gives_one(tmp_pat
         list(asking.source().read("r"))
 
 
+ONE_WAY = """
+from dataclasses import dataclass
+from mlobs.backend import Capabilities, Receipt
+
+@dataclass
+class OneWay:
+    name: str = "oneway"
+    capabilities = Capabilities()
+
+    def deliver(self, batch):
+        return Receipt(ref="there")
+
+    def close(self):
+        pass
+"""
+
+
+def test_a_backend_without_a_way_back_is_passed_over_unless_it_is_named(tmp_path):
+    (tmp_path / "one_way.py").write_text(ONE_WAY)
+    program = (
+        "import mlobs, one_way\n"
+        "mlobs.Tracker('x', backends=[one_way.OneWay()], store='store').start_run().finish()"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    found = {"PYTHONPATH": str(tmp_path)}
+
+    passed = mlobs_audit(tmp_path, "latest", **found)
+    named = mlobs_audit(tmp_path, "latest", "--backend", "oneway", **found)
+
+    assert (passed.returncode, passed.stdout) == (0, "oneway: it has no way back, so it is not compared\n")
+    assert named.returncode == 1
+    assert "has no source()" in named.stderr
+
+
 def test_a_backend_without_its_secret_is_told_and_counts_as_unasked(tmp_path, service):
     recorded(tmp_path, opencensus(tmp_path, service))
     done = mlobs_audit(tmp_path, "latest", APPLICATIONINSIGHTS_CONNECTION_STRING="")

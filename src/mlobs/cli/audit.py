@@ -51,36 +51,46 @@ def audit(
         )
     found: list[Audit] = []
     problems: dict[str, str] = {}
+    unreadable: list[str] = []
     for name in names:
         try:
-            found.append(_audit(folder, name))
+            one = _audit(folder, name, is_named=bool(backend))
         except MlobsError as error:
             problems[name] = str(error)
+            continue
+        if one is None:
+            unreadable.append(name)
+        else:
+            found.append(one)
     if as_json:
         audits = [asdict(one) | {"agrees": one.agrees} for one in found]
-        print_json({"run_id": folder.run_id, "audits": audits, "problems": problems})
+        print_json(
+            {"run_id": folder.run_id, "audits": audits, "problems": problems, "unreadable": unreadable}
+        )
     else:
-        _print(found, problems)
+        _print(found, problems, unreadable)
     if problems or not all(one.agrees for one in found):
         raise typer.Exit(1)
 
 
-def _audit(folder: RunFolder, name: str) -> Audit:
+def _audit(folder: RunFolder, name: str, *, is_named: bool) -> Audit | None:
+    """Compare; None: the backend has no way back, and nobody asked for it by name."""
     from mlobs.config import load_settings
     from mlobs.delivery.registry import build, resolve
     from mlobs.delivery.start import named_backends
     from mlobs.read.audit import audit as compare
+    from mlobs.read.audit import can_be_read
 
     options: Any = load_settings(cwd=Path.cwd(), env=os.environ).backend_options
     spec = named_backends(folder).get(name)
     made = build(spec, options) if spec is not None else resolve([name], options)[0]
     try:
-        return compare(folder, made)
+        return compare(folder, made) if is_named or can_be_read(made) else None
     finally:
         made.close()
 
 
-def _print(found: list[Audit], problems: dict[str, str]) -> None:
+def _print(found: list[Audit], problems: dict[str, str], unreadable: list[str]) -> None:
     if found:
         rows = [
             [one.backend, *(f"{getattr(one, name):,}" for name in _COUNTS), "yes" if one.agrees else "no"]
@@ -94,5 +104,7 @@ def _print(found: list[Audit], problems: dict[str, str]) -> None:
                 typer.echo(printable(line))
         if one.unread:
             typer.echo(f"\n{one.backend}: not read back, so not compared: {', '.join(one.unread)}")
+    for name in unreadable:
+        typer.echo(f"{name}: it has no way back, so it is not compared")
     for name, problem in problems.items():
         typer.echo(f"{name}: {printable(problem)}", err=True)

@@ -49,6 +49,11 @@ class Audit:
         return not (self.missing or self.unknown or self.differences)
 
 
+def can_be_read(backend: Backend) -> bool:
+    """Tell whether the backend has a way back."""
+    return callable(getattr(backend, "source", None))
+
+
 def audit(folder: RunFolder, backend: Backend) -> Audit:
     """Compare a run's record with what the backend holds of it now.
 
@@ -62,10 +67,9 @@ def audit(folder: RunFolder, backend: Backend) -> Audit:
             f"{backend.name} has nothing of {folder.run_id} yet - "
             f"type: mlobs sync {folder.run_id} --backend {backend.name}"
         )
-    open_source = getattr(backend, "source", None)
-    if not callable(open_source):
+    if not can_be_read(backend):
         raise UsageError(f"backend {backend.name!r} has no source(): what it holds cannot be read back")
-    source: Any = open_source()
+    source: Any = backend.source()  # type: ignore[attr-defined]
     kinds = backend.capabilities.kinds
     reads = kinds & getattr(source, "reads", ALL_KINDS)
     ours, theirs = given(folder, state, backend.capabilities, reads)
