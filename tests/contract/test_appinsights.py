@@ -376,6 +376,18 @@ def test_connection_strings_as_the_portal_and_the_documentation_show_them(monkey
     assert KEY not in repr(made)
 
 
+@pytest.mark.parametrize("transport", ["opencensus", "azure-monitor"])
+def test_a_connection_string_of_the_environment_may_end_in_a_semicolon(service, monkeypatch, transport):
+    text = f"{service.connection_string};ApplicationId=0=;"
+    monkeypatch.setenv("APPLICATIONINSIGHTS_CONNECTION_STRING", text)
+    monkeypatch.setenv("APPINSIGHTS_INSTRUMENTATIONKEY", "another")
+
+    AppInsights(transport=transport).deliver(batch_of(*points(1)))
+
+    assert len(service.rows()) == 1
+    assert os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"] == text
+
+
 # Content
 
 

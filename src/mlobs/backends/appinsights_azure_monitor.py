@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from mlobs.backends.appinsights_answers import Answer, Envelope
-from mlobs.backends.appinsights_connection import Connection
+from mlobs.backends.appinsights_connection import Connection, environment
 from mlobs.errors import DeliveryError, MissingPackage, ServerError, Unauthorized, Unavailable
 
 PACKAGE = "azure-monitor-opentelemetry-exporter"
@@ -77,7 +75,7 @@ class AzureMonitorTransport:
 
 def _opened(connection: Connection, timeout_s: float) -> Any:
     text = f"InstrumentationKey={connection.key};IngestionEndpoint={connection.endpoint}"
-    with _quiet():
+    with environment(dict.fromkeys(_QUIET, "true")):
         try:
             from azure.core.pipeline.policies import SansIOHTTPPolicy
             from azure.monitor.opentelemetry.exporter import AzureMonitorMetricExporter
@@ -94,21 +92,6 @@ def _opened(connection: Connection, timeout_s: float) -> Any:
             max_envelopes_per_second=0,  # it answers "success" for what it puts aside
         )
     return exporter.client
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Switch the exporter's own traffic off while it is made; the environment stays as it was."""
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update(dict.fromkeys(_QUIET, "true"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _answer(pipeline_response: Any) -> Answer:

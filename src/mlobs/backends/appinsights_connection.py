@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +15,7 @@ from urllib.parse import urlsplit
 from mlobs.errors import MissingPackage, UsageError
 
 VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"  # Microsoft's own libraries read the same
+_OLD_VARIABLE = "APPINSIGHTS_INSTRUMENTATIONKEY"
 _GLOBAL_ENDPOINT = "https://dc.services.visualstudio.com"  # both client libraries' default
 _AUDIENCE = "https://monitor.azure.com/"
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -22,6 +26,7 @@ _CLASSES = {  # of azure-identity
     "environment": "EnvironmentCredential",
     "cli": "AzureCliCredential",
 }
+_one_at_a_time = threading.Lock()
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _EXAMPLE = "InstrumentationKey=00000000-0000-0000-0000-000000000000;IngestionEndpoint=https://..."
 
@@ -119,6 +124,31 @@ def redirected(endpoint: str, location: str, *, has_token: bool) -> str | None:
     if is_downgrade or (has_token and after.hostname != before.hostname):
         return None
     return f"{after.scheme}://{after.netloc}"
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables while a client is made, and hide those that say where to; then all is as before.
+
+    Both libraries read the connection string of the environment even beside a given one, and refuse
+    one that ends in `;`.
+    """
+    wanted: dict[str, str | None] = {VARIABLE: None, _OLD_VARIABLE: None, **values}
+    with _one_at_a_time:  # two lanes would else each restore what the other has set
+        before = {name: os.environ.get(name) for name in wanted}
+        _set(wanted)
+        try:
+            yield
+        finally:
+            _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _built(fields: Mapping[str, str]) -> str:

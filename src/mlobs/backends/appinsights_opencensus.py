@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from mlobs.backends.appinsights_answers import Answer, Envelope
-from mlobs.backends.appinsights_connection import Connection
+from mlobs.backends.appinsights_connection import Connection, environment
 from mlobs.errors import DeliveryError, MissingPackage, ServerError, Unauthorized, Unavailable
 
 PACKAGE, VERSION = "opencensus-ext-azure", "1.1.15"
@@ -84,9 +84,10 @@ def _client_class() -> Any:
         def __init__(self, connection: Connection, credential: Any, timeout_s: float) -> None:
             text = f"InstrumentationKey={connection.key};IngestionEndpoint={connection.endpoint}"
             scoped = None if credential is None else _Scoped(credential, connection.scope)
-            self.options = Options(
-                connection_string=text, credential=scoped, timeout=timeout_s, enable_local_storage=False
-            )
+            with environment({}):
+                self.options = Options(
+                    connection_string=text, credential=scoped, timeout=timeout_s, enable_local_storage=False
+                )
 
         def _check_stats_collection(self) -> bool:
             raise _Posted
