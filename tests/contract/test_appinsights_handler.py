@@ -32,7 +32,8 @@ def service():
 
 
 @pytest.fixture
-def logger():
+def logger(monkeypatch):
+    monkeypatch.setenv("MLOBS_DELIVERY", "thread")  # other tests may have ended this program's sender
     made = logging.getLogger("tests.api")
     made.setLevel(logging.DEBUG)
     yield made
@@ -43,10 +44,22 @@ def logger():
 
 
 def attach(logger, service, tmp_path, **options):
-    options |= {"finish_timeout_s": 3600}  # a budget of the process, and other tests have spent of it
     handler = log_handler(service.connection_string, service="scoring", store=tmp_path / "store", **options)
     logger.addHandler(handler)
     return handler
+
+
+def close(handler, service):
+    """Close it, and wait for the end to arrive: the process's budget for that may be spent by other tests."""
+    handler.close()
+    wait_for_end(service)
+
+
+def wait_for_end(service):
+    deadline = time.monotonic() + 60
+    while not any(row["name"] == "mlobs.run.end" for row in service.rows("customEvents")):
+        assert time.monotonic() < deadline, "the end did not arrive"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("transport", ["opencensus", "azure-monitor"])
@@ -60,7 +73,7 @@ def test_records_are_traces_with_their_dimensions_and_exceptions(service, logger
         raise KeyError("a")  # noqa: TRY301 - a traceback to log
     except KeyError:
         logger.exception("no answer", extra={"custom_dimensions": {"route": "/x"}})
-    handler.close()
+    close(handler, service)
 
     slow, failed = sorted(service.rows("traces"), key=lambda row: row["timestamp"])
     assert (slow["message"], slow["severityLevel"], slow["cloud_RoleName"]) == ("slow answer", 2, "scoring")
@@ -83,7 +96,7 @@ def test_records_as_events_have_measurements(service, logger, tmp_path):
     handler = attach(logger, service, tmp_path, as_events=True)
     own = {"custom_dimensions": {"model": "v7"}, "custom_measurements": {"seconds": 3.25, "n": 2}}
     logger.warning("model reloaded", extra=own)
-    handler.close()
+    close(handler, service)
 
     (row,) = [one for one in service.rows("customEvents") if one["name"] == "model reloaded"]
     assert row["customDimensions"]["model"] == "v7"
@@ -97,7 +110,7 @@ def test_odd_dimensions_arrive_and_take_no_place_of_ours(service, logger, tmp_pa
     logger.warning("ours", extra={"custom_dimensions": {"key": "1", "run_id": "2", "level": "3", "": "4"}})
     handler._as_events = True
     logger.warning("x" * 900, extra={"custom_measurements": {"nan": float("nan"), "one": 1}})
-    handler.close()
+    close(handler, service)
 
     many, ours = sorted(service.rows("traces"), key=lambda row: row["timestamp"])
     assert many["customDimensions"]["custom_dimensions"].startswith('{"0')
@@ -115,7 +128,7 @@ def test_a_burst_during_an_outage_is_neither_slow_nor_lost(service, logger, tmp_
     for number in range(12_000):  # OpenCensus's queue holds 8,192
         logger.info("line %d", number)
     spent_s = time.monotonic() - began
-    handler.close()
+    close(handler, service)
 
     assert {row["message"] for row in service.rows("traces")} == {f"line {n}" for n in range(12_000)}
     assert service.copies() == 0
@@ -130,10 +143,7 @@ def test_what_was_logged_before_kill_9_arrives(service, tmp_path):
     )
     assert done.returncode == -9
 
-    deadline = time.monotonic() + 60
-    while not any(row["name"] == "mlobs.run.end" for row in service.rows("customEvents")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_end(service)
 
     assert {row["message"] for row in service.rows("traces")} == {f"line {n}" for n in range(3_000)}
 
@@ -150,7 +160,7 @@ def test_it_is_nobodys_current_run_and_hears_nothing_of_itself(service, logger, 
     finally:
         root.setLevel(before)
         root.removeHandler(handler)
-        handler.close()
+        close(handler, service)
     assert [row["message"] for row in service.rows("traces")] == ["once"]
 
 
@@ -159,7 +169,7 @@ def test_what_cannot_be_recorded_never_raises_into_the_service(service, logger, 
     logger.propagate = False  # pytest's own handler raises
     logger.warning("%d", "no number")
     logger.warning("bad", extra={"custom_dimensions": "text"})
-    handler.close()
+    close(handler, service)
     logger.warning("after the end")
 
     assert [row["message"] for row in service.rows("traces")] == ["%d ('no number',)"]

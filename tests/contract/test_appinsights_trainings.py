@@ -62,6 +62,7 @@ def test_ten_thousand_mixed_items_through_every_fault(service, tmp_path, transpo
     with pytest.raises(RuntimeError, match="broken"), run:
         train(run)
 
+    eventually(lambda: run.delivery()["appinsights"].is_settled, bound_s=240)
     (report,) = run.delivery().values()
     assert report.is_settled, report
     assert report.rejected == report.skipped == 0

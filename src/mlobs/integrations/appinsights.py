@@ -12,10 +12,12 @@ import logging
 import os
 from collections.abc import Mapping
 from contextvars import copy_context
+from threading import current_thread
 from typing import Any, Literal
 
 from mlobs.backends.appinsights import AppInsights
 from mlobs.capturing import log_of
+from mlobs.capturing_streams import OWN_THREADS
 from mlobs.errors import UsageError
 from mlobs.events import Log
 from mlobs.run import Run
@@ -24,7 +26,7 @@ from mlobs.tracker import Tracker
 from mlobs.values import text_of
 
 _DIMENSIONS, _MEASUREMENTS = "custom_dimensions", "custom_measurements"  # OpenCensus's names in `extra=`
-_OWN = "mlobs"  # its loggers: what it says about itself must not come back to it
+_OWN = "mlobs"  # its loggers: what it, or a thread of its delivery, says must not come back to it
 
 
 def log_handler(
@@ -79,7 +81,8 @@ class AppInsightsHandler(logging.Handler):
 
         What cannot be recorded is said as `logging` says it, see `logging.raiseExceptions`.
         """
-        if record.name.partition(".")[0] == _OWN or not self.run.is_open:
+        is_ours = record.name.partition(".")[0] == _OWN or current_thread().name.startswith(OWN_THREADS)
+        if is_ours or not self.run.is_open:
             return
         try:
             self.run._opened.append(self._event(record))  # noqa: SLF001 - as above
