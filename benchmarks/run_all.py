@@ -23,6 +23,7 @@ BENCHMARKS = (
     "outage",
     "many_runs",
     "endurance",
+    "appinsights",
 )
 
 

@@ -1,13 +1,16 @@
 """Train a digit classifier with four settings, track every epoch in three places, and compare.
 
-Run it with `make demo`. Everything it writes lies in `demo-output/`.
+Run it with `make demo`. Everything it writes lies in `demo-output/`. With a connection string in
+`APPLICATIONINSIGHTS_CONNECTION_STRING` it tracks in Application Insights, too.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -21,14 +24,13 @@ OUTPUT = Path("demo-output").absolute()
 EPOCHS = 150
 CLASSES = np.arange(10)
 
-tracker = mlobs.Tracker(
-    "digits",
-    store=OUTPUT / "store",
-    backends=[
-        mlobs.backends.MLflow(tracking_uri=f"sqlite:///{OUTPUT / 'mlflow.db'}"),
-        mlobs.backends.TensorBoard(logdir=str(OUTPUT / "tensorboard")),
-    ],
-)
+backends: list[Any] = [
+    mlobs.backends.MLflow(tracking_uri=f"sqlite:///{OUTPUT / 'mlflow.db'}"),
+    mlobs.backends.TensorBoard(logdir=str(OUTPUT / "tensorboard")),
+]
+if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
+    backends.append(mlobs.backends.AppInsights())
+tracker = mlobs.Tracker("digits", store=OUTPUT / "store", backends=backends)
 
 
 @dataclass

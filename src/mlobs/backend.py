@@ -39,6 +39,8 @@ class Capabilities:
         nan: NaN is stored and read back as NaN.
         infinities: infinities are stored and read back as such.
         float_bits: 64 if metric values are kept to the last bit, 32 if they are 32-bit floats there.
+        max_content_bytes: by artifact role, the largest content that is kept as a whole; of a larger one the
+            backend keeps what names it, and says so in its receipt. A role without a number has no limit.
         stores_once: an event that was stored at any time before may be delivered again, and is
             stored once. Then the lane tells an event that breaks the backend from a backend in
             trouble, by delivering again an event that it has. False: only the latest batch may.
@@ -56,6 +58,7 @@ class Capabilities:
     nan: bool = True
     infinities: bool = True
     float_bits: Literal[32, 64] = 64
+    max_content_bytes: Mapping[str, int] = field(default_factory=dict)
     stores_once: bool = False
 
 
@@ -142,7 +145,11 @@ class Backend(Protocol):
 
 
 class Source(Protocol):
-    """The way back: what a vendor holds of a run, as events."""
+    """The way back: what a vendor holds of a run, as events.
+
+    A class may also define `reads`, the kinds that it reads if those are not all that its backend
+    takes, and `copies(ref)`, how many rows the vendor holds beside those that `read` yields once.
+    """
 
     def read(self, ref: str) -> Iterable[Event]:
         """Yield the run's events as the vendor holds them now; `ref` is a receipt's."""

@@ -49,5 +49,6 @@ def current() -> object:
     link = _current.get()
     if link is not None and link.run.is_open:
         return link.run
-    still_open = [one for one in list(program().runs.values()) if one.is_open and not one.is_child]
+    runs = list(program().runs.values())  # other threads open and end theirs meanwhile
+    still_open = [one for one in runs if one.is_open and not one.is_child and not one.is_apart]
     return still_open[0].face if len(still_open) == 1 else None

@@ -52,6 +52,7 @@ class Opened:
     face: Any = None
     _parent: Opened | None = None
     thread: threading.Thread = field(default_factory=threading.current_thread)
+    is_apart: bool = False
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)

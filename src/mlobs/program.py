@@ -29,11 +29,13 @@ FINISHED = Ending("FINISHED")
 class OpenRun(Protocol):
     """What the program does to its runs when it ends.
 
-    `face` is what its users hold of the run, `thread` is where it was opened.
+    `face` is what its users hold of the run, `thread` is where it was opened. `is_apart`: it is
+    current nowhere but where it was opened.
     """
 
     face: Any
     thread: threading.Thread
+    is_apart: bool
 
     @property
     def is_child(self) -> bool:

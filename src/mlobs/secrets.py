@@ -42,7 +42,9 @@ _VOCABULARY = _words_in("""
     pad bos eos unk cls sep mask special start end stop image video audio prompt patch class first last
     next new space word tool think
 """)  # what models call their special tokens
-_HARMLESS_VALUES = frozenset({"", "default", "environment", "managed-identity", "none", "null", REDACTED})
+_HARMLESS_VALUES = frozenset(
+    {"", "default", "environment", "managed-identity", "cli", "none", "null", REDACTED}
+)
 _OPAQUE_CHARACTERS = 12  # special tokens of vocabularies are shorter, or stand in brackets
 _OPAQUE = "x0" * _OPAQUE_CHARACTERS
 _BRACKETED = re.compile(r"^[<\[{(|].*[>\]})|]$")

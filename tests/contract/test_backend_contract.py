@@ -9,6 +9,7 @@ import pytest
 from broken_backends import BROKEN
 
 import mlobs
+from mlobs.backends.tensorboard_source import TensorBoardSource
 from mlobs.testing import BackendContract, FlakyBackend, MemoryBackend
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
@@ -36,7 +37,7 @@ class TestMLflow(BackendContract):
 
 
 class TestTensorBoard(BackendContract):
-    reads = frozenset({"params", "metrics", "tags", "histogram", "rewind", "run_finished"})
+    reads = TensorBoardSource.reads
     precision_s = 0.0
 
     @pytest.fixture

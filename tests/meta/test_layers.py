@@ -64,6 +64,7 @@ FOUNDATIONS = {
     "PIL",
     "rich",
 }  # of ours, what a backend may use besides the standard library and its vendor
+VENDORS = {"appinsights": {"azure", "opencensus"}}  # where they are not named as the backend is
 MODULES = modules()
 IMPORTS = own_imports()
 
@@ -125,7 +126,7 @@ def test_a_backend_imports_the_vocabulary_its_own_files_and_its_vendor_alone(mod
         for one in imports(module, MODULES[module], MODULES)
         if one.target not in VOCABULARY | own | {"mlobs.backends"}
         and not is_standard(one.target)
-        and one.target.partition(".")[0] not in FOUNDATIONS | {name}
+        and one.target.partition(".")[0] not in FOUNDATIONS | VENDORS.get(name, {name})
     ]
 
     assert not foreign, "\n".join(foreign)

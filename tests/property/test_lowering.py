@@ -164,6 +164,9 @@ def test_what_the_backend_takes_is_native(event: Event, capabilities: Capabiliti
     except AssertionError:
         return
     text = str(event.values) if isinstance(event, Metrics | Params | Tags) else ""
+    is_page = isinstance(event, Artifact) and (event.role, event.media_type) == ("figure", "text/html")
+    if is_page and "file" not in capabilities.roles:
+        return  # a page with a script is a figure for those alone that keep files
     if "_x" not in text:  # else it looks like an escape, and is escaped
         assert lower(event, capabilities, Memory()).outcome == "native"
 

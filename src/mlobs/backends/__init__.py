@@ -6,17 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlobs.backends.appinsights import AppInsights as AppInsights
     from mlobs.backends.console import Console as Console
     from mlobs.backends.mlflow import MLflow as MLflow
     from mlobs.backends.tensorboard import TensorBoard as TensorBoard
 
 _EXPORTS = {
+    "AppInsights": "mlobs.backends.appinsights",
     "Console": "mlobs.backends.console",
     "MLflow": "mlobs.backends.mlflow",
     "TensorBoard": "mlobs.backends.tensorboard",
 }
 
-__all__ = ["Console", "MLflow", "TensorBoard"]
+__all__ = ["AppInsights", "Console", "MLflow", "TensorBoard"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from tensorboard.compat.proto import event_pb2
@@ -29,6 +29,10 @@ class TensorBoardSource:
     """
 
     logdir: str
+
+    reads: ClassVar[frozenset[str]] = frozenset(
+        {"params", "metrics", "tags", "histogram", "rewind", "run_finished"}
+    )
 
     def read(self, ref: str) -> Iterator[Event]:
         """Yield params, tags, then metrics, histograms, rewinds and the end, oldest first.

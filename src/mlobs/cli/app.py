@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mlobs.cli.audit import audit
 from mlobs.cli.config import config
 from mlobs.cli.doctor import doctor
 from mlobs.cli.repair import repair
@@ -86,5 +87,5 @@ def root(
     del version
 
 
-for _command in (runs, show, tail, sync, repair, config, doctor):
+for _command in (runs, show, tail, sync, audit, repair, config, doctor):
     app.command()(_command)

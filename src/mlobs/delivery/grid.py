@@ -50,7 +50,9 @@ def _cell(event: Event, capabilities: Capabilities) -> Cell:
     lowering = lower(event, capabilities, Memory())
     match lowering.outcome:
         case "native":
-            return Cell("native", "native")
+            limit = capabilities.max_content_bytes.get(getattr(event, "role", ""))
+            beyond = "" if limit is None else f" up to {limit:,} bytes, of more what names it"
+            return Cell("native", f"native{beyond}")
         case "skipped":
             return Cell("skipped", f"skipped: {lowering.reason}")
         case "lowered":

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from mlobs.secrets import Redaction
 
 ENTRY_POINT_GROUP = "mlobs.backends"
 BUILT_IN = {  # named here too, so that the usual names cost no scan of all installed packages
+    "appinsights": "mlobs.backends.appinsights:AppInsights",
     "console": "mlobs.backends.console:Console",
     "mlflow": "mlobs.backends.mlflow:MLflow",
     "tensorboard": "mlobs.backends.tensorboard:TensorBoard",
@@ -109,9 +111,19 @@ def build(spec: BackendSpec, options: Mapping[str, Mapping[str, Any]] | None = N
 def missing_package(backend: Backend) -> MissingPackage | None:
     """Say what to install if the vendor's package is absent; imports nothing."""
     package, extra = getattr(backend, "package", None), getattr(backend, "extra", None)
-    if package and extra and importlib.util.find_spec(package) is None:
+    if package and extra and not _is_there(package):
         return MissingPackage(package, extra)
     return None
+
+
+def _is_there(package: str) -> bool:
+    """Tell whether a package, perhaps one below others (`azure.monitor`), is installed; imports nothing."""
+    first, *inner = package.split(".")
+    spec = importlib.util.find_spec(first)
+    if spec is None or not inner:
+        return spec is not None
+    places = spec.submodule_search_locations or ()
+    return any(Path(place, *inner).is_dir() for place in places)
 
 
 def known_names() -> list[str]:
