@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlobs.backends import MLflow, TensorBoard
+from mlobs.backends import AzureML, MLflow, TensorBoard
 from mlobs.delivery.grid import grid
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capabilities.md"
@@ -10,7 +10,11 @@ BEGIN, END = "<!-- the grid: python tests/meta/capabilities_page.py -->\n", "<!-
 
 
 def table() -> str:
-    backends = {"MLflow": MLflow.capabilities, "TensorBoard": TensorBoard.capabilities}
+    backends = {
+        "MLflow": MLflow.capabilities,
+        "TensorBoard": TensorBoard.capabilities,
+        "Azure ML": AzureML.capabilities,
+    }
     rows = [["kind", "local store", *backends], ["---"] * (2 + len(backends))]
     rows += [[kind, "exact", *map(str, cells.values())] for kind, cells in grid(backends).items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -62,6 +62,7 @@ FOUNDATIONS = {
     "msgspec",
     "PIL",
 }  # of ours, what a backend may use besides the standard library and its vendor
+VENDORS = {"azureml": {"azure", "requests"}}  # what comes with a backend's vendor under another name
 MODULES = modules()
 IMPORTS = own_imports()
 
@@ -123,7 +124,7 @@ def test_a_backend_imports_the_vocabulary_its_own_files_and_its_vendor_alone(mod
         for one in imports(module, MODULES[module], MODULES)
         if one.target not in VOCABULARY | own | {"mlobs.backends"}
         and not is_standard(one.target)
-        and one.target.partition(".")[0] not in FOUNDATIONS | {name}
+        and one.target.partition(".")[0] not in FOUNDATIONS | {name} | VENDORS.get(name, set())
     ]
 
     assert not foreign, "\n".join(foreign)

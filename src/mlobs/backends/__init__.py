@@ -6,12 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlobs.backends.azureml import AzureML as AzureML
     from mlobs.backends.mlflow import MLflow as MLflow
     from mlobs.backends.tensorboard import TensorBoard as TensorBoard
 
-_EXPORTS = {"MLflow": "mlobs.backends.mlflow", "TensorBoard": "mlobs.backends.tensorboard"}
+_EXPORTS = {
+    "AzureML": "mlobs.backends.azureml",
+    "MLflow": "mlobs.backends.mlflow",
+    "TensorBoard": "mlobs.backends.tensorboard",
+}
 
-__all__ = ["MLflow", "TensorBoard"]
+__all__ = ["AzureML", "MLflow", "TensorBoard"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from mlobs.secrets import Redaction
 
 ENTRY_POINT_GROUP = "mlobs.backends"
 BUILT_IN = {  # named here too, so that the usual names cost no scan of all installed packages
+    "azureml": "mlobs.backends.azureml:AzureML",
     "mlflow": "mlobs.backends.mlflow:MLflow",
     "tensorboard": "mlobs.backends.tensorboard:TensorBoard",
 }
