@@ -393,7 +393,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._go_wrong(fault)
             return
         if path.startswith("/account/"):
-            self._blob(path, raw)
+            self._blob(path, raw, is_silent=fault is not None)
         else:
             self._json(*self._served(path, raw), is_silent=fault is not None)
         if fault is not None:
@@ -459,12 +459,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _blob(self, path: str, raw: bytes) -> None:
+    def _blob(self, path: str, raw: bytes, *, is_silent: bool = False) -> None:
         """The part of Azure's blob storage that a client needs for block blobs in one piece."""
         blobs, name = self.service.blobs, path.removeprefix("/account/azureml/")
         if self.command == "PUT":
             with self.service.lock:
                 blobs[name] = raw
+            if is_silent:
+                return
             self._send(201, b"", {"ETag": '"1"', "Last-Modified": self.date_time_string()})
             return
         content = blobs.get(name)

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from mlobs.backend import ALL_ROLES, Batch, Capabilities, Receipt, Source
 from mlobs.backends import azureml_auth, azureml_content, azureml_place, azureml_runs
-from mlobs.backends.azureml_client import Client, connect
+from mlobs.backends.azureml_client import Client
 from mlobs.backends.azureml_delivery import Delivery
+from mlobs.backends.azureml_opening import connect
 from mlobs.backends.azureml_runs import AzureMLRun
 from mlobs.errors import UsageError
 
@@ -28,7 +29,7 @@ class AzureML:
     job's status is left to Azure ML. Elsewhere the workspace is the one that is named here, or the one in
     the nearest `config.json` upwards; nothing is snapshotted, and no stream or folder is taken over.
 
-    Requests time out after 30 s and are not repeated by the SDK. NaN is left out and an infinity becomes
+    Requests are not repeated by the SDK: the lane does it. NaN is left out and an infinity becomes
     the largest number, each with a tag that says so.
 
     Args:
@@ -44,9 +45,11 @@ class AzureML:
         cloud: "AzureCloud", "AzureChinaCloud" or "AzureUSGovernment".
         token: a bearer token as it is, in place of a credential; never written down.
         resource_manager: the address of Azure Resource Manager in a private cloud.
+        timeout_s: seconds until a request without an answer is given up; a large file may take longer, as
+            long as it moves.
 
     Raises:
-        UsageError: the credential is not one of these.
+        UsageError: the credential is not one of these, or the timeout is no time.
     """
 
     workspace: str | None = None
@@ -59,6 +62,7 @@ class AzureML:
     cloud: str = "AzureCloud"
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
     resource_manager: str | None = None
+    timeout_s: float = 30.0
 
     package: ClassVar[str] = "azureml"
     extra: ClassVar[str] = "azureml"
@@ -86,6 +90,8 @@ class AzureML:
             raise UsageError(
                 f"credential is {self.credential!r}; expected one of {', '.join(azureml_auth.CREDENTIALS)}"
             )
+        if not self.timeout_s > 0:
+            raise UsageError(f"timeout_s is {self.timeout_s!r}; expected seconds, such as 30")
         self.config = os.path.abspath(self.config or ".")  # noqa: PTH100 - Path.absolute() keeps `..`
         self._client: Client | None = None
         self._runs: dict[str, AzureMLRun] = {}
@@ -135,7 +141,7 @@ class AzureML:
                     self.subscription_id, self.resource_group, self.workspace, self.config or "."
                 )
             access = azureml_auth.Access(self.credential, self.cloud, self.token, self.resource_manager)
-            self._client = connect(job, workspace, access)
+            self._client = connect(job, workspace, access, self.timeout_s)
         self._client.refresh()
         return self._client
 

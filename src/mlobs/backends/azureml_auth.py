@@ -44,8 +44,8 @@ def of(access: Access) -> Any:
     if access.resource_manager:
         import copy
 
-        auth._cloud_type = copy.deepcopy(auth._cloud_type)  # noqa: SLF001 - shared by all of that cloud
-        auth._cloud_type.endpoints.resource_manager = access.resource_manager  # noqa: SLF001
+        auth._cloud_type = copy.deepcopy(auth._cloud_type)
+        auth._cloud_type.endpoints.resource_manager = access.resource_manager
     return auth
 
 
@@ -84,7 +84,7 @@ def of_job(job: Job) -> Any:
         return MsiAuthentication(cloud="AzureCloud")
     if expiry_of(os.environ["AZUREML_RUN_TOKEN"]) is None:
         raise Unauthorized("AZUREML_RUN_TOKEN is no token of a run: it has no end")
-    token, _ = AzureMLTokenAuthentication._get_initial_token_and_expiry()  # noqa: SLF001 - may be a renewed one
+    token, _ = AzureMLTokenAuthentication._get_initial_token_and_expiry()
     return AzureMLTokenAuthentication.create(
         token,
         expiry_of(token),
@@ -111,7 +111,7 @@ def refresh(auth: Any) -> None:
 
     if isinstance(auth, AzureMLTokenAuthentication):
         with translated("a new token for the run", opening=True):
-            auth._update_auth()  # noqa: SLF001 - its timer calls it too
+            auth._update_auth()
 
 
 def expiry_of(token: str) -> datetime | None:

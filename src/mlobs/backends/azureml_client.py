@@ -6,26 +6,18 @@ folders that nobody named, and its calls block for minutes. The clients below it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from mlobs.backends import azureml_auth
 from mlobs.backends.azureml_errors import Refused, is_conflict, status_of, translated, words_of
 from mlobs.backends.azureml_place import Job, Workspace
-from mlobs.errors import MissingPackage, Unavailable
+from mlobs.errors import Unavailable
 
-TIMEOUT_S = (
-    10,
-    30,
-)  # to connect; between two bytes of an answer: the SDK's own are 100 and, for blobs, 80,000
 ORIGIN = "ExperimentRun"
 _NOT_FOUND = 404
 _BINARY = "application/octet-stream"
-_API = "2022-05-01"
-_SETTINGS = {
-    "AZUREML_DEFAULT_RETRIES": "0",  # read when the SDK is imported; after a 429, 3 of them take 224 s
-}
+_CONNECT_S = 10.0
 
 
 class Held(NamedTuple):
@@ -36,9 +28,15 @@ class Held(NamedTuple):
 
 
 class Client:
-    """What the backend asks of one workspace. `job` is the job that this process is, if it is in one."""
+    """What the backend asks of one workspace. `job` is the job that this process is, if it is in one.
 
-    def __init__(self, context: Any, workspace: Workspace, studio: str, job: Job | None) -> None:
+    A request ends after `timeout_s` without a byte; the SDK's own limits are 100 s for each of four
+    tries, and 80,000 s for a blob.
+    """
+
+    def __init__(
+        self, context: Any, workspace: Workspace, studio: str, job: Job | None, timeout_s: float
+    ) -> None:
         from azureml._restclient.artifacts_client import ArtifactsClient
         from azureml._restclient.workspace_client import WorkspaceClient
 
@@ -46,8 +44,9 @@ class Client:
         self._context = context
         self._workspace = workspace
         self._studio = studio.rstrip("/")
-        self._artifacts = bounded(ArtifactsClient(context))
-        self._workspaces = bounded(WorkspaceClient(context))
+        self._timeouts = timeouts(timeout_s)
+        self._artifacts = self._bounded(ArtifactsClient(context))
+        self._workspaces = self._bounded(WorkspaceClient(context))
 
     def refresh(self) -> None:
         """Renew a job's token that is about to end; the SDK's own timer does it too, if it runs."""
@@ -105,8 +104,8 @@ class Client:
         client = self._metrics(experiment, run_id)
         batch = BatchMetricV2Dto(values=metrics, report_errors=True)
         with translated(f"metrics of run {run_id!r}"):
-            answer = client._execute_with_workspace_run_arguments(  # noqa: SLF001 - run.log queues instead
-                client._client.metric.post_run_metrics,  # noqa: SLF001
+            answer = client._execute_with_workspace_run_arguments(
+                client._client.metric.post_run_metrics,
                 batch,
             )
         return list(getattr(answer, "errors", None) or ())
@@ -127,7 +126,7 @@ class Client:
         from azureml._vendor.azure_storage.blob import ContentSettings
 
         with translated(f"the content of {path!r}"):
-            blob = _blob(address)
+            blob = self._blob(address)
             settings = ContentSettings(content_type=media_type)  # type: ignore[no-untyped-call]
             blob.upload_blob(content, content_settings=settings, overwrite=True, validate_content=True)
         return True
@@ -138,8 +137,8 @@ class Client:
         """Read an artifact's content, unless it is larger; return what it is, None if it never came."""
         with translated(f"the content of {path!r}"):
             found = _unless_missing(
-                lambda: self._artifacts._execute_with_workspace_arguments(  # noqa: SLF001 - its own call has no limits
-                    self._artifacts._client.artifact.get_content_information,  # noqa: SLF001
+                lambda: self._artifacts._execute_with_workspace_arguments(
+                    self._artifacts._client.artifact.get_content_information,
                     origin=ORIGIN,
                     container=container,
                     path=path,
@@ -147,7 +146,7 @@ class Client:
             )
             if found is None:
                 return None
-            blob = _blob(found.content_uri)
+            blob = self._blob(found.content_uri)
             properties = _unless_missing(blob.get_blob_properties)
             if properties is not None and (most_bytes is None or properties.size <= most_bytes):
                 blob.download_blob().readinto(into)
@@ -161,8 +160,8 @@ class Client:
         from azureml._restclient.models.batch_artifact_create_command import BatchArtifactCreateCommand
 
         with translated(f"artifact {path!r}"):
-            answer = self._artifacts._execute_with_workspace_arguments(  # noqa: SLF001 - the errors stay apart
-                self._artifacts._client.artifact.batch_create_empty_artifacts,  # noqa: SLF001
+            answer = self._artifacts._execute_with_workspace_arguments(
+                self._artifacts._client.artifact.batch_create_empty_artifacts,
                 ORIGIN,
                 container,
                 command=BatchArtifactCreateCommand([ArtifactPathDto(path)]),
@@ -175,92 +174,33 @@ class Client:
         address: str = answer.artifact_content_information[path].content_uri
         return address
 
+    def _bounded(self, client: Any) -> Any:
+        """Return the SDK's client with time limits and without repetitions of its own."""
+        client._client.config.connection.timeout = self._timeouts
+        client.retries = 0
+        return client
+
+    def _blob(self, address: str) -> Any:
+        from azureml._vendor.azure_storage.blob import BlobClient
+
+        connect_s, read_s = self._timeouts
+        limits: dict[str, Any] = {"connection_timeout": connect_s, "read_timeout": read_s, "retry_total": 0}
+        return BlobClient.from_blob_url(address, **limits)
+
     def _runs(self, experiment: str, run_id: str) -> Any:
         from azureml._restclient.run_client import RunClient
 
-        return bounded(RunClient(self._context, experiment, run_id))
+        return self._bounded(RunClient(self._context, experiment, run_id))
 
     def _metrics(self, experiment: str, run_id: str) -> Any:
         from azureml._restclient.metrics_client import MetricsClient
 
-        return bounded(MetricsClient(self._context, experiment, run_id, use_batch=False))
+        return self._bounded(MetricsClient(self._context, experiment, run_id, use_batch=False))
 
 
-def connect(job: Job | None, workspace: Workspace, access: azureml_auth.Access) -> Client:
-    """Open the workspace: in a job by its token, elsewhere through Azure's resource manager.
-
-    Raises:
-        MissingPackage: `azureml-core` is not installed.
-        Unauthorized: the credentials are refused, or there are none.
-        Unavailable: no answer, or there is no such workspace.
-    """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import azureml.core  # noqa: F401 - about 2 s of CPU; it imports all that is used here
-    except ImportError as error:
-        raise MissingPackage("azureml.core", "azureml") from error
-    with translated("the credentials", opening=True):
-        auth = azureml_auth.of_job(job) if job is not None else azureml_auth.of(access)
-    if job is not None:
-        endpoints, workspace_id = {"history": job.endpoint}, os.environ.get("AZUREML_WORKSPACE_ID", "")
-    else:
-        endpoints, workspace_id = _found(workspace, auth)
-    context = _context(workspace, workspace_id, endpoints, auth)
-    return Client(context, workspace, endpoints.get("studio") or "https://ml.azure.com", job)
-
-
-def bounded(client: Any) -> Any:
-    """Return the SDK's client with time limits and without repetitions of its own."""
-    client._client.config.connection.timeout = TIMEOUT_S  # noqa: SLF001 - it has no public setter
-    client.retries = 0
-    return client
-
-
-def _found(workspace: Workspace, auth: Any) -> tuple[dict[str, str], str]:
-    """Ask the resource manager for the workspace, and the workspace for its services' addresses."""
-    import requests
-
-    with translated(f"workspace {workspace.name!r}", opening=True):
-        manager = auth._cloud_type.endpoints.resource_manager.rstrip("/")  # noqa: SLF001 - as the SDK does
-        answer = requests.get(
-            f"{manager}{workspace.scope}",
-            params={"api-version": _API},
-            headers=auth.get_authentication_header(),
-            timeout=TIMEOUT_S,
-        )
-        answer.raise_for_status()
-        properties = answer.json()["properties"]
-        answer = requests.get(properties["discoveryUrl"], timeout=TIMEOUT_S)
-        answer.raise_for_status()
-        return answer.json(), str(properties.get("workspaceId", ""))
-
-
-def _context(workspace: Workspace, workspace_id: str, endpoints: dict[str, str], auth: Any) -> Any:
-    """The SDK's own description of a workspace, with addresses that are known.
-
-    The SDK would ask for them without a time limit, and believe a file in the home directory for ever.
-    """
-    from azureml._restclient.service_context import ServiceContext
-
-    class Located(ServiceContext):  # type: ignore[misc]
-        def _fetch_endpoints(self) -> dict[str, str]:
-            history = os.environ.get("AZUREML_EXPERIMENTATION_HOST") or endpoints.get("history", "")
-            keys = ("api", "experimentation", "hyperdrive", "modelmanagement", "studio")
-            return {**{key: endpoints.get(key, history) for key in keys}, "history": history}
-
-    return Located(
-        workspace.subscription_id, workspace.resource_group, workspace.name, workspace_id, None, auth
-    )
-
-
-def _blob(address: str) -> Any:
-    from azureml._vendor.azure_storage.blob import BlobClient
-
-    connect_s, read_s = TIMEOUT_S
-    return BlobClient.from_blob_url(
-        address, connection_timeout=connect_s, read_timeout=read_s, retry_total=0, max_single_get_size=1 << 25
-    )
+def timeouts(timeout_s: float) -> tuple[float, float]:
+    """Seconds to connect, and between two bytes of an answer."""
+    return min(_CONNECT_S, timeout_s), timeout_s
 
 
 def _unless_missing(ask: Any) -> Any | None:
