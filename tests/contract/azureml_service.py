@@ -350,6 +350,11 @@ ROUTES: list[tuple[str, Callable[..., Any]]] = [
     (rf"GET {_E}/runs/([^/]+)/details", lambda s, _, _name, run: _details(s, run)),
     (rf"GET {_E}/runs/([^/]+)/token", lambda s, _, _name, _run: _new_token(s)),
     (rf"GET {_E}/runs/([^/]+)/metricsingest/wait", lambda *_: {}),
+    (
+        rf"POST {_E}/runs/([^/]+)/artifacts/batch/metadata",
+        lambda s, body, _, run: s.create_artifacts(f"dcid.{run}", [one["path"] for one in body["paths"]]),
+    ),
+    (rf"GET {_E}/runs/([^/]+)/artifacts", lambda s, _, _name, run: s.list_artifacts(f"dcid.{run}")),
     (rf"POST /metric/v2\.0{_W}/runs/([^/]+)/batch", lambda s, body, run: s.post_metrics(run, body)),
     (rf"POST /metric/v2\.0{_W}/runs/([^/]+)/list", lambda s, _, run: s.list_metrics(run)),
     (
