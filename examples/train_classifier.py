@@ -5,6 +5,7 @@ Run it with `make demo`. Everything it writes lies in `demo-output/`.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ tracker = mlobs.Tracker(
     backends=[
         mlobs.backends.MLflow(tracking_uri=f"sqlite:///{OUTPUT / 'mlflow.db'}"),
         mlobs.backends.TensorBoard(logdir=str(OUTPUT / "tensorboard")),
+        *([mlobs.backends.AzureML()] if "AZUREML_RUN_ID" in os.environ else []),  # in a job, its own run too
     ],
 )
 

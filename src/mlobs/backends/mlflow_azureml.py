@@ -1,4 +1,4 @@
-"""What is different where MLflow's protocol is spoken to an Azure ML workspace: limits, files, a job's run."""
+"""What is different where an Azure ML workspace is spoken to by MLflow's protocol: limits, files, a job."""
 
 from __future__ import annotations
 
