@@ -1,9 +1,11 @@
 """Azure ML by the real SDK, against a workspace on 127.0.0.1; values are read back by the SDK's own Run."""
 
+import http.server
 import json
 import math
 import os
 import sys
+import threading
 import uuid
 
 import pytest
@@ -369,3 +371,64 @@ def test_without_a_workspace_it_says_what_to_do(tmp_path, monkeypatch):
 def test_a_credential_that_is_none_is_refused():
     with pytest.raises(mlobs.UsageError, match="expected one of default, environment"):
         mlobs.backends.AzureML(credential="password")
+
+
+def test_without_the_plugin_mlflows_way_says_what_to_install():
+    pytest.importorskip("mlflow")
+    from importlib.util import find_spec
+
+    if find_spec("azureml.mlflow"):
+        pytest.skip("the plugin is installed here")
+    talk = Conversation(mlobs.backends.MLflow("azureml://127.0.0.1/mlflow/v2.0"))
+    with pytest.raises(mlobs.MissingPackage, match=r"pip install 'mlobs\[azureml-mlflow\]'"):
+        talk.send(Metrics(AT, 0, {"loss": 1.0}))
+
+
+@pytest.fixture
+def identity(monkeypatch):
+    """A managed identity as App Service offers it, which azure-identity finds by two variables."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = json.dumps(
+                {"access_token": token(), "expires_on": "2000000000", "resource": "x", "token_type": "Bearer"}
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            """Keep the test's output quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "secret")
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("credential", ["managed-identity", "default"])
+def test_a_credential_of_azure_identity_gets_in(service, identity, credential):
+    options = {"credential": credential, "resource_manager": service.uri}
+    talk = Conversation(mlobs.backends.AzureML(WORKSPACE, SUBSCRIPTION, GROUP, **options))
+    start(talk, Metrics(AT, 0, {"loss": 1.0}))
+
+    assert talk.points() == [("loss", 0, "1.0")]
+    assert "resource=https" in identity[0]
+
+
+@pytest.mark.parametrize("credential", ["environment", "sdk-service-principal"])
+def test_credentials_that_are_not_there_pause_the_lane(service, credential, monkeypatch):
+    for name in ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    options = {"credential": credential, "resource_manager": service.uri}
+    talk = Conversation(mlobs.backends.AzureML(WORKSPACE, SUBSCRIPTION, GROUP, **options))
+    with pytest.raises(mlobs.Unauthorized):
+        talk.send(talk.run, Metrics(AT, 0, {"loss": 1.0}))

@@ -85,6 +85,18 @@ def test_a_job_that_starts_again_goes_on_with_its_run(job):
     assert [step for _, step, _ in talk.points()] == [0, 1]
 
 
+def test_what_is_sent_later_from_elsewhere_leaves_the_jobs_status_alone_too(service, job, monkeypatch):
+    talk, _ = deliver(mlobs.backends.AzureML(), Metrics(AT, 0, {"loss": 1.0}))
+    for name in [one for one in os.environ if one.startswith("AZUREML_")]:
+        monkeypatch.delenv(name)
+    talk.backend = mlobs.backends.AzureML("ws", "sub", "rg", token=token(), resource_manager=service.uri)
+    talk.send(Metrics(AT + 1, 1, {"loss": 0.5}), RunFinished(AT + 2, "FINISHED"))
+
+    assert [step for _, step, _ in talk.points()] == [0, 1]
+    assert service.runs[job]["status"] == "Running"
+    assert service.runs[job]["tags"]["mlobs.status"] == "FINISHED"
+
+
 def test_of_two_processes_one_gets_the_jobs_run(service, job):
     """The other process claims it between our look and our claim: a property is written once."""
     service.fail(rf"^GET .*/runs/{job}$", times=1, status=200, body=dict(service.run(job)))

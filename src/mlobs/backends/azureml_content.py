@@ -3,6 +3,7 @@
 Azure ML has no place for some facts; they go into properties and tags, which `azureml_source` reads back:
 
     property mlobs.run_id       whose run it is; a property is written once, so two runs cannot both claim it
+    property mlobs.job          the run is a job's own: Azure ML sets its status, whoever delivers to it
     property mlobs.started      RunStarted as JSON, exact; without argv and backends, which may tell too much
     property param.<name>       a param: written once, as a param is
     tag mlobs.attempt           the number of the latest attempt, of a run that was gone on with
@@ -39,7 +40,7 @@ from mlobs.text import param_text
 MAX_NAME = 90  # of a user's name: a tag's or property's has 100 characters, and ours put a word in front
 MAX_TAGS, MAX_TAG_NAME, MAX_TEXT = 50, 100, 1000  # of a run; of tags and properties
 MAX_MESSAGE = 3000  # of an error
-RUN_ID, STARTED = "mlobs.run_id", "mlobs.started"
+RUN_ID, STARTED, JOB = "mlobs.run_id", "mlobs.started", "mlobs.job"
 PARAM, OVERWRITTEN, CONFLICT = "param.", "mlobs.param.", "mlobs.param_conflict."
 STATUS, REASON, EXIT_CODE = "mlobs.status", "mlobs.reason", "mlobs.exit_code"
 UNRECORDED, ENDED = "mlobs.unrecorded", "mlobs.ended"

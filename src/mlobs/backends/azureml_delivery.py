@@ -89,10 +89,12 @@ class Delivery:
         except Refused as error:
             self.rejected[entry.key] = str(error)
             return
-        if event.step is not None or path != event.path:
-            self._rows.lower(
-                entry.key, "its path, unlike that of others, stands in the name of an artifact there"
-            )
+        if event.step is not None:
+            self._rows.lower(entry.key, "the step stands in the file's name there")
+        if path != stored:
+            self._rows.lower(entry.key, "a path is written once there: it lies beside what came before")
+        elif azureml_files.is_respelled(event):
+            self._rows.lower(entry.key, "its path has characters that are spelled otherwise there")
         self._show(entry, event, path)
 
     def _show(self, entry: Entry, event: Artifact, path: str) -> None:

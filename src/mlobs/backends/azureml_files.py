@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+import msgspec
+
 from mlobs.backends.azureml_errors import Refused
 from mlobs.events import Artifact
 from mlobs.names import escape_name, unescape_name
@@ -37,6 +39,11 @@ def stored_path(event: Artifact) -> str:
     path = escape_name(event.path, _LEGAL, is_path=True, max_length=MAX_PATH)
     path = _STEP.sub(lambda match: f"_x2E_{match[0][1:]}", path)  # what looks like a step's mark and is none
     return path if event.step is None else _with_mark(path, f".step{event.step}")
+
+
+def is_respelled(event: Artifact) -> bool:
+    """Tell whether the path has characters that an artifact's there cannot have as they are."""
+    return stored_path(msgspec.structs.replace(event, step=None)) != event.path
 
 
 def logged(stored: str) -> Logged:

@@ -80,7 +80,7 @@ def found(client: Client, ref: str) -> AzureMLRun:
     dto = client.run(experiment, run_id)
     if dto is None:
         raise gone(f"run {run_id!r} of experiment {experiment!r}")
-    return _of(client, experiment, dto)
+    return _of(experiment, dto)
 
 
 def begun(client: Client, batch: Batch, experiment: str | None) -> AzureMLRun:
@@ -125,12 +125,12 @@ def _claimed(client: Client, batch: Batch) -> AzureMLRun | None:
     owner = (dto.properties or {}).get(azureml_content.RUN_ID)
     if owner is None:
         try:
-            properties = azureml_content.start_properties(batch.run)
+            properties = {**azureml_content.start_properties(batch.run), azureml_content.JOB: job.run_id}
             dto = client.patch(job.experiment, job.run_id, properties=properties)
         except Refused:  # written once: another process was faster
             dto = client.run(job.experiment, job.run_id) or dto
         owner = (dto.properties or {}).get(azureml_content.RUN_ID)
-    return _of(client, job.experiment, dto) if owner == batch.run.run_id else None
+    return _of(job.experiment, dto) if owner == batch.run.run_id else None
 
 
 def _made(client: Client, batch: Batch, experiment: str, parent_id: str | None) -> AzureMLRun:
@@ -139,7 +139,7 @@ def _made(client: Client, batch: Batch, experiment: str, parent_id: str | None) 
     is_new = dto is None
     if dto is None:
         dto = client.patch(experiment, run_id, **_fields(batch, parent_id))
-    run = _of(client, experiment, dto)
+    run = _of(experiment, dto)
     if is_new or dto.status in (None, "NotStarted"):
         start(client, run, batch.run.at)
     return run
@@ -165,8 +165,8 @@ def _fields(batch: Batch, parent_id: str | None) -> dict[str, Any]:
     return fields
 
 
-def _of(client: Client, experiment: str, dto: Any) -> AzureMLRun:
-    is_jobs = client.job is not None and client.job.run_id == dto.run_id
+def _of(experiment: str, dto: Any) -> AzureMLRun:
+    is_jobs = azureml_content.JOB in (dto.properties or {})
     run = AzureMLRun(experiment, dto.run_id, dto.data_container_id or f"dcid.{dto.run_id}", is_jobs)
     run.seen(dto)
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
@@ -22,6 +23,12 @@ _MOST_TRIES = 5
 def is_azureml(uri: str) -> bool:
     """Tell whether a tracking URI is an Azure ML workspace's."""
     return uri.startswith("azureml://")
+
+
+def has_plugin() -> bool:
+    """Tell whether MLflow can speak to a workspace here."""
+    parent = importlib.util.find_spec("azureml")
+    return parent is not None and importlib.util.find_spec("azureml.mlflow") is not None
 
 
 def fitted(capabilities: Capabilities) -> Capabilities:

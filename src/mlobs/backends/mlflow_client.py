@@ -39,6 +39,8 @@ def connect(tracking_uri: str) -> Any:
         os.environ.setdefault(name, value)
     if mlflow_azureml.is_azureml(tracking_uri):
         os.environ.setdefault(mlflow_azureml.TIMEOUT_VARIABLE, str(TIMEOUT_S))
+        if not mlflow_azureml.has_plugin():
+            raise MissingPackage("azureml.mlflow", "azureml-mlflow")
     try:
         # About 1 s of CPU, measured with 3.17; no other import of the client costs less, because
         # the package's own __init__ loads it all.
