@@ -9,6 +9,7 @@ import base64
 import http.server
 import json
 import re
+import ssl
 import threading
 import time
 import urllib.parse
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 SUBSCRIPTION, GROUP, WORKSPACE = "sub", "rg", "ws"
@@ -73,6 +75,7 @@ class AzureMLService:
     events: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    datasets: list[dict[str, Any]] = field(default_factory=list)
     refused_metrics: dict[str, tuple[str, str]] = field(default_factory=dict)  # name: (code, message), by 207
     valid_tokens: set[str] | None = None  # None: every token is taken
     new_tokens: list[str] = field(default_factory=list)  # what the next renewals of a run's token give
@@ -243,6 +246,19 @@ class AzureMLService:
         public = {key: value for key, value in found.items() if not key.startswith("_")}
         return {**public, "dataContainerId": f"dcid.{run_id}", "continuationToken": None}
 
+    def register_dataset(self, body: dict[str, Any]) -> dict[str, Any]:
+        known = next((one for one in self.datasets if _definition(one) == _definition(body)), None)
+        if known is None:
+            known = {**body, "datasetId": str(uuid.uuid4())}
+            version = str(1 + sum(one["name"] == body["name"] for one in self.datasets))
+            known["latest"] |= {"savedDatasetId": str(uuid.uuid4()), "versionId": version}
+            self.datasets.append(known)
+        return known
+
+    def data_version(self, saved_id: str) -> dict[str, Any]:
+        found = next(one for one in self.datasets if one["latest"]["savedDatasetId"] == saved_id)
+        return {"legacyDataflow": found["latest"]["dataflow"]}
+
     # --- artifacts
 
     def create_artifacts(self, container: str, paths: list[str]) -> dict[str, Any]:
@@ -305,6 +321,10 @@ def _workspace(service: AzureMLService) -> dict[str, Any]:
     return {"id": SCOPE, "name": WORKSPACE, "location": "here", "properties": properties}
 
 
+def _definition(dataset: dict[str, Any]) -> tuple[str, str]:
+    return dataset["name"], dataset["latest"]["dataflow"]
+
+
 def _details(service: AzureMLService, run_id: str) -> dict[str, Any]:
     run = service.run(run_id)
     known = {key: run[key] for key in ("runId", "status", "properties")}
@@ -328,10 +348,17 @@ def _new_token(service: AzureMLService) -> dict[str, Any]:
     return {"token": service.new_tokens.pop(0), "expiryTimeUtc": _iso(time.time() + 3600)}
 
 
+_SUBSCRIPTION = {
+    "id": f"/subscriptions/{SUBSCRIPTION}",
+    "subscriptionId": SUBSCRIPTION,
+    "displayName": "one",
+    "state": "Enabled",
+}
 _W, _H = re.escape(SCOPE), rf"/history/v1\.0{re.escape(SCOPE)}"
 _E = rf"{_H}/experiments/([^/]+)"
 ROUTES: list[tuple[str, Callable[..., Any]]] = [
     (rf"GET {_W}", lambda s, _: _workspace(s)),
+    (r"GET /subscriptions", lambda *_: {"value": [_SUBSCRIPTION]}),
     (r"GET /rp/workspaces.*", lambda s, _: _workspace(s)),
     (r"GET /discovery", lambda s, _: _addresses(s)),
     (rf"GET {_E}", lambda s, _, name: s.experiment(name)),
@@ -355,6 +382,11 @@ ROUTES: list[tuple[str, Callable[..., Any]]] = [
         lambda s, body, _, run: s.create_artifacts(f"dcid.{run}", [one["path"] for one in body["paths"]]),
     ),
     (rf"GET {_E}/runs/([^/]+)/artifacts", lambda s, _, _name, run: s.list_artifacts(f"dcid.{run}")),
+    (rf"POST /dataset/v1\.0{_W}/datasets", lambda s, body: s.register_dataset(body)),
+    (
+        rf"GET /data/v1\.0{_W}/dataversion/unregistered-([^/]+)/versions/1",
+        lambda s, _, one: s.data_version(one),
+    ),
     (rf"POST /metric/v2\.0{_W}/runs/([^/]+)/batch", lambda s, body, run: s.post_metrics(run, body)),
     (rf"POST /metric/v2\.0{_W}/runs/([^/]+)/list", lambda s, _, run: s.list_metrics(run)),
     (
@@ -495,13 +527,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def azureml_service(port: int = 0, service: AzureMLService | None = None):
-    """Run the workspace; yield its state. With a state and a port it is the same workspace again."""
+def azureml_service(
+    port: int = 0, service: AzureMLService | None = None, certificate: tuple[Path, Path] | None = None
+):
+    """Run the workspace; yield its state. With a state and a port it is the same workspace again.
+
+    `certificate` and its key: over TLS.
+    """
     service = service or AzureMLService()
     handler = type("Handler", (_Handler,), {"service": service})
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         server.daemon_threads = True
-        service.uri = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            scheme = "https"
+        service.uri = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

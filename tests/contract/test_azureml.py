@@ -12,7 +12,7 @@ import pytest
 from azureml_service import GROUP, SUBSCRIPTION, WORKSPACE, azureml_service, token
 
 import mlobs
-from mlobs.events import Artifact, Histogram, Log, Metrics, Params, RunFinished, RunStarted, Tags
+from mlobs.events import Artifact, Dataset, Histogram, Log, Metrics, Params, RunFinished, RunStarted, Tags
 from mlobs.testing import BackendContract
 from mlobs.testing.conversation import AT, Conversation
 
@@ -432,3 +432,38 @@ def test_credentials_that_are_not_there_pause_the_lane(service, credential, monk
     talk = Conversation(mlobs.backends.AzureML(WORKSPACE, SUBSCRIPTION, GROUP, **options))
     with pytest.raises(mlobs.Unauthorized):
         talk.send(talk.run, Metrics(AT, 0, {"loss": 1.0}))
+
+
+def test_a_dataset_at_a_web_address_is_registered(tmp_path, monkeypatch):
+    """Over TLS, since the SDK asks its newest service, of versions of data, in no other way."""
+    pytest.importorskip("azureml.dataprep", reason="pip install azureml-dataset-runtime")
+    from azurite import certificates
+
+    ca, *own = certificates(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca))
+    event = Dataset(AT, "train", "v3", "b3:abc", "content", source="https://example.com/train.csv", rows=3)
+    with azureml_service(certificate=tuple(own)) as service:
+        talk = Conversation(interactive(service))
+        start(talk, event, Dataset(AT, "local", "v1", "b3:def", "content", source="/data/train.csv"))
+        talk.repeat()
+        held = [one.fingerprint for one in talk.read() if isinstance(one, Dataset)]
+
+    (found,) = service.datasets
+    assert (found["name"], found["datasetType"]) == ("train", "file")
+    assert "https://example.com/train.csv" in found["latest"]["dataflow"]
+    tags = {"mlobs.fingerprint": "b3:abc", "mlobs.strength": "content", "mlobs.version": "v3"}
+    assert found["tags"] == tags
+    assert held == ["b3:abc", "b3:def"]
+
+
+def test_without_that_package_a_dataset_is_a_file_and_a_tag(service, talk):
+    from importlib.util import find_spec
+
+    if find_spec("azureml.dataprep"):
+        pytest.skip("azureml-dataset-runtime is installed here")
+    event = Dataset(AT, "train", "v3", "b3:abc", "content", source="https://example.com/train.csv")
+    receipt = start(talk, event)
+
+    assert not receipt.lowered
+    assert sdk_run(service, receipt.ref).get_tags()["mlobs.dataset.train"] == "v3, train, content b3:abc"
+    assert event in talk.read()

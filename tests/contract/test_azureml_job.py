@@ -10,7 +10,7 @@ import pytest
 from azureml_service import azureml_service, token
 
 import mlobs
-from mlobs.events import Metrics, RunFinished, Tags
+from mlobs.events import Dataset, Metrics, RunFinished, Tags
 from mlobs.testing.conversation import AT, Conversation
 
 pytest.importorskip("azureml.core", reason="pip install 'mlobs[azureml]'")
@@ -116,6 +116,29 @@ def test_the_sdk_sees_in_the_job_what_was_delivered(job):
     run = Run.get_context(allow_offline=False)
     assert run.id == job
     assert run.get_metrics() == {"loss": [0.0, 1 / 3, 2 / 3]}
+
+
+def test_a_dataset_at_a_web_address_is_registered_from_a_job_too(service, job):
+    pytest.importorskip("azureml.dataprep", reason="pip install azureml-dataset-runtime")
+    event = Dataset(AT, "train", "v3", "b3:abc", "content", source="https://example.com/train.csv")
+    talk, receipt = deliver(mlobs.backends.AzureML(), event)
+
+    assert not receipt.lowered
+    assert [one["name"] for one in service.datasets] == ["train"]
+    assert event in talk.read()
+    assert service.runs[job]["tags"]["mlobs.dataset.train"] == "v3, train, content b3:abc"
+
+
+def test_a_dataset_that_is_not_registered_is_told_and_holds_nothing_back(service, job):
+    pytest.importorskip("azureml.dataprep", reason="pip install azureml-dataset-runtime")
+    service.fail("^POST /dataset/", status=403)
+    event = Dataset(AT, "val", "v3", "b3:abc", "content", source="https://example.com/val.csv")
+    talk, receipt = deliver(mlobs.backends.AzureML(), event)
+    service.recover()
+
+    assert "not in the register" in next(iter(receipt.lowered.values()))
+    assert event in talk.read()
+    assert "mlobs.dataset.val" in service.runs[job]["tags"]
 
 
 def test_a_workspace_that_is_named_wins_over_the_job(service, job):

@@ -41,7 +41,7 @@ class Client:
         from azureml._restclient.workspace_client import WorkspaceClient
 
         self.job = job
-        self._context = context
+        self.context = context
         self._workspace = workspace
         self._studio = studio.rstrip("/")
         self._timeouts = timeouts(timeout_s)
@@ -50,7 +50,7 @@ class Client:
 
     def refresh(self) -> None:
         """Renew a job's token that is about to end; the SDK's own timer does it too, if it runs."""
-        azureml_auth.refresh(self._context.get_auth())
+        azureml_auth.refresh(self.context.get_auth())
 
     def page(self, run_id: str) -> str:
         """The run's page in Azure ML studio."""
@@ -190,12 +190,12 @@ class Client:
     def _runs(self, experiment: str, run_id: str) -> Any:
         from azureml._restclient.run_client import RunClient
 
-        return self._bounded(RunClient(self._context, experiment, run_id))
+        return self._bounded(RunClient(self.context, experiment, run_id))
 
     def _metrics(self, experiment: str, run_id: str) -> Any:
         from azureml._restclient.metrics_client import MetricsClient
 
-        return self._bounded(MetricsClient(self._context, experiment, run_id, use_batch=False))
+        return self._bounded(MetricsClient(self.context, experiment, run_id, use_batch=False))
 
 
 def timeouts(timeout_s: float) -> tuple[float, float]:

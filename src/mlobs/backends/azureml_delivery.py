@@ -11,7 +11,14 @@ from typing import BinaryIO
 import msgspec
 
 from mlobs.backend import Batch, Entry
-from mlobs.backends import azureml_content, azureml_files, azureml_logs, azureml_metrics, azureml_runs
+from mlobs.backends import (
+    azureml_content,
+    azureml_datasets,
+    azureml_files,
+    azureml_logs,
+    azureml_metrics,
+    azureml_runs,
+)
 from mlobs.backends.azureml_client import ORIGIN, Client
 from mlobs.backends.azureml_content import Content
 from mlobs.backends.azureml_errors import Refused
@@ -127,6 +134,10 @@ class Delivery:
             self._store(path, key, lambda data=data: io.BytesIO(data), _JSON)  # type: ignore[misc]
             tag, text = azureml_content.dataset_tag(event)
             content.tags.setdefault(tag, text)
+            if azureml_datasets.can_register(event):
+                problem = azureml_datasets.register(self._client.context, event)
+                if problem is not None:
+                    self._rows.lower(key, f"it is a file and a tag, but not in the register: {problem}")
 
     def _texts(self, content: Content) -> None:
         """Set properties and tags that are new or changed, in one request."""
