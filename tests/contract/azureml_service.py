@@ -36,6 +36,17 @@ def token(lifetime_s: float = 3600.0) -> str:
     return ".".join((*words, "c2ln"))
 
 
+def forget_tokens() -> None:
+    """End the SDK's timer that renews the tokens of jobs: it would go on beside other tests."""
+    from azureml.core.authentication import AzureMLTokenAuthentication
+
+    if AzureMLTokenAuthentication._daemon is not None:
+        AzureMLTokenAuthentication._daemon.stop()
+        AzureMLTokenAuthentication._daemon = None
+    AzureMLTokenAuthentication._registered_auth.clear()
+    AzureMLTokenAuthentication._host_clientbase.clear()
+
+
 @dataclass
 class Fault:
     """What happens to requests whose "METHOD path" matches, `times` times; `times` None: for ever."""

@@ -9,7 +9,7 @@ import threading
 import uuid
 
 import pytest
-from azureml_service import GROUP, SUBSCRIPTION, WORKSPACE, azureml_service, token
+from azureml_service import GROUP, SUBSCRIPTION, WORKSPACE, azureml_service, forget_tokens, token
 
 import mlobs
 from mlobs.events import Artifact, Dataset, Histogram, Log, Metrics, Params, RunFinished, RunStarted, Tags
@@ -81,7 +81,8 @@ class TestContractInJob(BackendContract):
     def backend(self, service, monkeypatch):
         for name, value in service.environment(f"job-{uuid.uuid4().hex[:8]}").items():
             monkeypatch.setenv(name, value)
-        return mlobs.backends.AzureML()
+        yield mlobs.backends.AzureML()
+        forget_tokens()
 
 
 @pytest.fixture
@@ -223,6 +224,20 @@ def test_a_param_keeps_its_first_value(service, talk):
     assert run.get_tags()["mlobs.param_conflict.lr"] == "0.2"
     assert "keeps its first value" in next(iter(receipt.lowered.values()))
     assert talk.params() == {"lr": "0.1", "depth": "7"}
+
+
+def test_a_param_that_another_process_wrote_first_keeps_its_value(service, talk):
+    start(talk, Params(AT, {"lr": 0.1}))
+    run_id = talk.ref.split("/")[1]
+    service.patch_run("contract", run_id, {"properties": {"param.depth": "3"}})
+    receipt = talk.send(Params(AT, {"depth": 4, "late": 1}))
+
+    held = sdk_run(service, talk.ref)
+    assert {"param.depth": "3", "param.late": "1"}.items() <= held.get_properties().items()
+    assert held.get_tags()["mlobs.param_conflict.depth"] == "4"
+    assert list(receipt.lowered.values()) == [
+        "param 'depth' keeps its first value there: another stands in tag 'mlobs.param_conflict.depth'"
+    ]
 
 
 def test_an_overwritten_param_counts(talk):

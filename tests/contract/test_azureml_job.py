@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from azureml_service import azureml_service, token
+from azureml_service import azureml_service, forget_tokens, token
 
 import mlobs
 from mlobs.events import Dataset, Metrics, RunFinished, Tags
@@ -45,7 +45,8 @@ def job(service, monkeypatch):
     run_id = f"job-{uuid.uuid4().hex[:8]}"
     for name, value in service.environment(run_id).items():
         monkeypatch.setenv(name, value)
-    return run_id
+    yield run_id
+    forget_tokens()
 
 
 def deliver(backend, *events):

@@ -140,15 +140,27 @@ class Delivery:
                     self._rows.lower(key, f"it is a file and a tag, but not in the register: {problem}")
 
     def _texts(self, content: Content) -> None:
-        """Set properties and tags that are new or changed, in one request."""
+        """Set properties and tags that are new or changed, in one request.
+
+        A property is written once: if another process was faster, its value stays, and ours is a tag.
+        """
+        run = self._run
+        try:
+            lowered = self._set(content)
+        except Refused:
+            run.seen(azureml_runs.found(self._client, run.ref))
+            lowered = self._set(content)
+        for key, reason in lowered.items():
+            self._rows.lower(key, reason)
+
+    def _set(self, content: Content) -> Mapping[str, str]:
         run = self._run
         properties, tags, lowered = azureml_content.place_params(content.params, run.properties)
         tags = {name: text for name, text in {**tags, **content.tags}.items() if run.tags.get(name) != text}
-        for key, reason in lowered.items():
-            self._rows.lower(key, reason)
         fields = {name: texts for name, texts in (("properties", properties), ("tags", tags)) if texts}
         if fields:
             run.seen(self._client.patch(run.experiment, run.id, **fields))
+        return lowered
 
     def _logs(self, events: list[tuple[str, Log]]) -> None:
         if not events:

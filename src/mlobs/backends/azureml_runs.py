@@ -45,7 +45,6 @@ class AzureMLRun:
     def seen(self, dto: Any) -> None:
         """Take over what Azure ML says of the run now."""
         self.tags, self.properties = dict(dto.tags or {}), dict(dto.properties or {})
-        self.container = dto.data_container_id or self.container
 
     def metric_names(self, client: Client) -> set[str]:
         """The names of the run's metrics, asked for once."""
