@@ -142,7 +142,8 @@ def test_a_workspace_that_was_not_there_is_made_up_for_by_sync(tmp_path):
         with running(tmp_path, source, service.uri, token(), 100, 0, HOME=str(tmp_path)) as program:
             assert program.wait(timeout=120) == 0
         (run_id,) = run_ids(tmp_path)
-        end_sender(tmp_path, run_id)  # it may still be trying
+        eventually(lambda: delivered(tmp_path, run_id, "mlflow", "tensorboard"))
+        end_sender(tmp_path, run_id)  # it is still trying the workspace
         service.recover()
         config = f"[backends.azureml]\ntoken = {token()!r}\n"  # a secret is not in the store
         (tmp_path / "mlobs.toml").write_text(config)
