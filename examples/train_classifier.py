@@ -30,6 +30,8 @@ backends: list[Any] = [
 ]
 if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
     backends.append(mlobs.backends.AppInsights())
+if "AZUREML_RUN_ID" in os.environ:  # in a job of Azure ML, its own run too
+    backends.append(mlobs.backends.AzureML())
 tracker = mlobs.Tracker("digits", store=OUTPUT / "store", backends=backends)
 
 

@@ -36,6 +36,8 @@ class Capabilities:
         max_param_length: characters of a param's value as text; a longer one arrives as a preview,
             with the full value in the artifact `params.json`. None: no limit.
         max_tag_length: the same for tags, with `tags.json`.
+        max_params: params of one run; the values of further names are in `params.json`. None: no limit.
+        max_tags: the same for tags, those of mlobs' own included that lowering writes, with `tags.json`.
         nan: NaN is stored and read back as NaN.
         infinities: infinities are stored and read back as such.
         float_bits: 64 if metric values are kept to the last bit, 32 if they are 32-bit floats there.
@@ -55,6 +57,8 @@ class Capabilities:
     max_name_length: int | None = None
     max_param_length: int | None = None
     max_tag_length: int | None = None
+    max_params: int | None = None
+    max_tags: int | None = None
     nan: bool = True
     infinities: bool = True
     float_bits: Literal[32, 64] = 64

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlobs.backends import AppInsights, Console, MLflow, TensorBoard
+from mlobs.backends import AppInsights, AzureML, Console, MLflow, TensorBoard
 from mlobs.delivery.grid import grid
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capabilities.md"
@@ -13,6 +13,7 @@ def table() -> str:
     backends = {
         "MLflow": MLflow.capabilities,
         "TensorBoard": TensorBoard.capabilities,
+        "Azure ML": AzureML.capabilities,
         "Application Insights": AppInsights.capabilities,
         "Console": Console.capabilities,
     }

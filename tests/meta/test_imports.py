@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 HEAVY_PACKAGES = """
-    numpy pandas pyarrow mlflow tensorboard tensorboardX google torch tensorflow sklearn azure opencensus
-    opentelemetry sqlalchemy requests rich typer click
+    numpy pandas pyarrow mlflow tensorboard tensorboardX google torch tensorflow sklearn azure azureml msrest
+    opencensus opentelemetry sqlalchemy requests rich typer click
 """
 HEAVY = HEAVY_PACKAGES.split()
 LOOK = f"""
@@ -45,7 +45,7 @@ def test_a_training_process_gets_no_vendor_no_pandas_no_thread_and_no_log_handle
 def test_naming_backends_loads_no_vendor_into_the_training_process(tmp_path: Path) -> None:
     program = (
         "import mlobs\n"
-        "tracker = mlobs.Tracker(backends=['mlflow', 'tensorboard'], mode='offline')\n"
+        "tracker = mlobs.Tracker(backends=['mlflow', 'tensorboard', 'azureml'], mode='offline')\n"
         "run = tracker.start_run()\nrun.log_metric('loss', 1.0)"
     )
 

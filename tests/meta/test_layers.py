@@ -64,7 +64,10 @@ FOUNDATIONS = {
     "PIL",
     "rich",
 }  # of ours, what a backend may use besides the standard library and its vendor
-VENDORS = {"appinsights": {"azure", "opencensus"}}  # where they are not named as the backend is
+VENDORS = {  # what comes with a backend's vendor under another name
+    "appinsights": {"azure", "opencensus"},
+    "azureml": {"azure", "requests"},
+}
 MODULES = modules()
 IMPORTS = own_imports()
 
@@ -126,7 +129,7 @@ def test_a_backend_imports_the_vocabulary_its_own_files_and_its_vendor_alone(mod
         for one in imports(module, MODULES[module], MODULES)
         if one.target not in VOCABULARY | own | {"mlobs.backends"}
         and not is_standard(one.target)
-        and one.target.partition(".")[0] not in FOUNDATIONS | VENDORS.get(name, {name})
+        and one.target.partition(".")[0] not in FOUNDATIONS | {name} | VENDORS.get(name, set())
     ]
 
     assert not foreign, "\n".join(foreign)

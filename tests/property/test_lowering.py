@@ -99,6 +99,8 @@ capability_sets = st.builds(
     max_name_length=st.none() | st.integers(12, 60),
     max_param_length=st.none() | st.integers(1, 100),
     max_tag_length=st.none() | st.integers(1, 100),
+    max_params=st.none() | st.integers(1, 5),
+    max_tags=st.none() | st.integers(1, 5),
     nan=st.booleans(),
     infinities=st.booleans(),
 )
@@ -190,6 +192,19 @@ def test_a_refused_event_is_lowered_again_to_the_same(
 
 
 @given(histories, capability_sets)
+def test_a_run_has_no_more_names_than_the_backend_has_room_for(
+    history: list[Event], capabilities: Capabilities
+) -> None:
+    held: dict[str, set[str]] = {"params": set(), "tags": set()}
+    for lowering in lowered(history, capabilities):
+        for event in lowering.events:
+            if isinstance(event, Tags) or (isinstance(event, Params) and event.conflict != "keep_first"):
+                held[kind_of(event)].update(event.values)
+    assert capabilities.max_params is None or len(held["params"]) <= capabilities.max_params
+    assert capabilities.max_tags is None or len(held["tags"]) <= capabilities.max_tags
+
+
+@given(histories, capability_sets)
 def test_files_of_different_events_never_replace_each_other(
     history: list[Event], capabilities: Capabilities
 ) -> None:
@@ -237,6 +252,19 @@ def test_a_backend_without_files_hears_that_the_local_store_has_the_value() -> N
     (main,) = lower(Tags(1.0, {"note": "x" * 200}), capabilities, Memory()).events
 
     assert main.values["note"].endswith("… (200 characters, full value in the local store)")  # type: ignore[union-attr]
+
+
+def test_params_without_room_are_in_the_file_and_those_with_a_place_keep_it() -> None:
+    capabilities, memory = Capabilities(max_params=2), Memory()
+    main, file = lower(Params(1.0, {"a": 1, "b": 2, "c": 3}), capabilities, memory).events
+    alone = lower(Params(2.0, {"d": 4}), capabilities, memory)
+    again = lower(Params(3.0, {"a": 5}, "overwrite"), capabilities, memory)
+
+    assert main == Params(1.0, {"a": 1, "b": 2})
+    assert json.loads(file.data) == {"c": 3}  # type: ignore[union-attr]
+    assert [json.loads(one.data) for one in alone.events] == [{"c": 3, "d": 4}]  # type: ignore[union-attr]
+    assert alone.reason == "a run holds 2 params there: 'd' is in params.json"
+    assert again.outcome == "native"
 
 
 def test_a_renamed_metric_is_announced_once() -> None:

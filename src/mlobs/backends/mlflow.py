@@ -18,16 +18,31 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mlobs.backend import ALL_ROLES, Batch, Capabilities, Receipt, Source
-from mlobs.backends import mlflow_content, mlflow_datasets, mlflow_uri
+from mlobs.backends import mlflow_azureml, mlflow_content, mlflow_datasets, mlflow_uri
 from mlobs.backends.mlflow_client import connect, database_lock
 from mlobs.backends.mlflow_content import Content
 from mlobs.backends.mlflow_errors import translated
-from mlobs.backends.mlflow_runs import MLflowRun, adopt_children, find, proper_id
+from mlobs.backends.mlflow_runs import MLflowRun, adopt_children, claim, find, proper_id
 from mlobs.backends.mlflow_uploads import announce, store, upload
 from mlobs.errors import Unavailable
 from mlobs.events import RunFinished, RunStarted
 
 _LATE_S = 10.0  # a run that comes here so late may come after its child runs; others cost no search for them
+
+CAPABILITIES = Capabilities(
+    kinds=frozenset({"run_started", "params", "metrics", "tags", "artifact", "dataset", "run_finished"}),
+    roles=ALL_ROLES,
+    max_events=mlflow_content.MAX_ENTITIES,
+    max_values=mlflow_content.MAX_METRICS,
+    name_pattern=r"[/\w.\- :]",  # mlflow.utils.validation.validate_param_and_metric_name, not on Windows
+    name_is_path=True,
+    max_name_length=mlflow_content.MAX_NAME,
+    max_param_length=mlflow_content.MAX_PARAM,
+    max_tag_length=mlflow_content.MAX_TAG,
+    nan=True,
+    infinities=False,  # MLflow stores them as the largest finite number
+    stores_once=True,  # it ignores a repeated row, and a repeated file takes the place of itself
+)
 
 
 @dataclass
@@ -51,6 +66,9 @@ class MLflow:
         username: for servers with basic authentication, and for databases.
         password: goes with it; never written down.
 
+    With `azureml://`, a workspace of Azure ML, the first run in a job is the job's own run, whose status is
+    left to Azure ML; a file whose path is taken lies beside it.
+
     Raises:
         UsageError: the URI names a file store, a database in memory, or nothing.
     """
@@ -64,20 +82,7 @@ class MLflow:
 
     package: ClassVar[str] = "mlflow"
     extra: ClassVar[str] = "mlflow"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        kinds=frozenset({"run_started", "params", "metrics", "tags", "artifact", "dataset", "run_finished"}),
-        roles=ALL_ROLES,
-        max_events=mlflow_content.MAX_ENTITIES,
-        max_values=mlflow_content.MAX_METRICS,
-        name_pattern=r"[/\w.\- :]",  # mlflow.utils.validation.validate_param_and_metric_name, not on Windows
-        name_is_path=True,
-        max_name_length=mlflow_content.MAX_NAME,
-        max_param_length=mlflow_content.MAX_PARAM,
-        max_tag_length=mlflow_content.MAX_TAG,
-        nan=True,
-        infinities=False,  # MLflow stores them as the largest finite number
-        stores_once=True,  # it ignores a repeated row, and a repeated file takes the place of itself
-    )
+    capabilities: Capabilities = field(default=CAPABILITIES, init=False, repr=False)  # less at Azure ML
 
     def __post_init__(self) -> None:
         given = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or mlflow_uri.DEFAULT
@@ -88,6 +93,8 @@ class MLflow:
         self.password = self.password or password
         if self.artifact_location and ":" not in self.artifact_location:
             self.artifact_location = os.path.abspath(self.artifact_location)  # noqa: PTH100 - no `..`
+        if mlflow_azureml.is_azureml(uri):
+            self.capabilities = mlflow_azureml.fitted(self.capabilities)
         self._client: Any = None
         self._runs: dict[str, MLflowRun] = {}
         self._experiments: dict[str, str] = {}
@@ -143,6 +150,8 @@ class MLflow:
         run = self._runs.get(batch.run.run_id)
         if run is None or batch.ref not in (None, run.ref):
             run = self._known(batch.ref) if batch.ref is not None else self._begun(batch)
+            run.writes_once = mlflow_azureml.is_azureml(self._uri)
+            run.is_jobs = run.ref == mlflow_azureml.job_run(self._uri, os.environ)
             self._runs[batch.run.run_id] = run
         if batch.parent_ref is not None and run.parent_ref != batch.parent_ref:
             self._client.set_tag(run.ref, mlflow_content.PARENT, batch.parent_ref)
@@ -161,7 +170,12 @@ class MLflow:
     def _found_or_made(self, batch: Batch) -> MLflowRun:
         run = batch.run
         with database_lock(mlflow_uri.sqlite_path(self._uri)):  # nobody makes it between search and create
-            experiment_id = self._experiment_id(self.experiment or run.experiment)
+            job_run = mlflow_azureml.job_run(self._uri, os.environ)
+            if job_run is not None and run.parent_run_id is None:
+                own = claim(self._client, job_run, run.run_id, mlflow_content.start_tags(run, None))
+                if own is not None:
+                    return own
+            experiment_id = self._experiment_of(job_run, run)
             found = find(self._client, experiment_id, run.run_id)
             if found is not None:
                 return found
@@ -169,9 +183,15 @@ class MLflow:
             if parent_ref is None and run.parent_run_id is not None:
                 parent = find(self._client, experiment_id, run.parent_run_id)
                 parent_ref = parent.ref if parent else None
+            parent_ref = parent_ref or job_run
             tags = {**mlflow_content.start_tags(run, parent_ref), **_user_tag()}
             at = mlflow_content.milliseconds(run.at)
             return MLflowRun.of(self._client.create_run(experiment_id, at, tags, run.name or None))
+
+    def _experiment_of(self, job_run: str | None, run: RunStarted) -> str:
+        if job_run is not None:
+            return proper_id(self._client.get_run(job_run).info.experiment_id)
+        return self._experiment_id(self.experiment or run.experiment)
 
     def _experiment_id(self, name: str) -> str:
         if name not in self._experiments:
@@ -230,6 +250,9 @@ class MLflow:
             content = end.traceback.encode("utf-8", "backslashreplace")
             upload(self._client, run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content))
         self._forget_end(run, keep=mlflow_content.end_tags(end).keys())
+        if run.is_jobs:
+            self._client.set_tag(run.ref, mlflow_content.STATUS, end.status)
+            return
         status, at = mlflow_content.final_status(end), mlflow_content.milliseconds(end.at)
         self._client.set_terminated(run.ref, status, at)
 

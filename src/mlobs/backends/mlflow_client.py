@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlobs.backends import mlflow_uri
+from mlobs.backends import mlflow_azureml, mlflow_uri
 from mlobs.errors import MissingPackage, Unavailable
 
 TIMEOUT_S = 30  # MLflow's own is 120; a lane that is silent for long is taken for hung
@@ -37,6 +37,10 @@ def connect(tracking_uri: str) -> Any:
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if mlflow_azureml.is_azureml(tracking_uri):
+        os.environ.setdefault(mlflow_azureml.TIMEOUT_VARIABLE, str(TIMEOUT_S))
+        if not mlflow_azureml.has_plugin():
+            raise MissingPackage("azureml.mlflow", "azureml-mlflow")
     try:
         # About 1 s of CPU, measured with 3.17; no other import of the client costs less, because
         # the package's own __init__ loads it all.

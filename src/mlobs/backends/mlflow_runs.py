@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ class MLflowRun:
     parent_ref: str | None
     shown: dict[str, str] = field(default_factory=dict)  # tags that tell MLflow's pages what there is
     contexts: dict[tuple[str, str], str] = field(default_factory=dict)  # of its datasets, by name and digest
+    is_jobs: bool = False  # of an Azure ML job, which sets the status itself
+    writes_once: bool = False  # an artifact's path is never used again
 
     @classmethod
     def of(cls, run: Any) -> MLflowRun:
@@ -53,6 +55,17 @@ def find(client: Any, experiment_id: str, run_id: str) -> MLflowRun | None:
     order = ["attributes.start_time ASC"]
     found = client.search_runs([experiment_id], where, max_results=1, order_by=order)
     return MLflowRun.of(found[0]) if found else None
+
+
+def claim(client: Any, job_run: str, run_id: str, tags: Mapping[str, str]) -> MLflowRun | None:
+    """Take the job's own run for a run of ours; None if another run of ours has it."""
+    run = client.get_run(job_run)
+    owner = run.data.tags.get(mlflow_content.RUN_ID)
+    if owner is None:
+        for name, text in tags.items():
+            client.set_tag(job_run, name, text)
+        owner = client.get_run(job_run).data.tags.get(mlflow_content.RUN_ID)
+    return MLflowRun.of(run) if owner == run_id else None
 
 
 def adopt_children(client: Any, run: MLflowRun, run_id: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from mlobs.backends import mlflow_azureml, mlflow_datasets, mlflow_files, mlflow_uri
 from mlobs.backends import mlflow_content as content
-from mlobs.backends import mlflow_datasets, mlflow_files, mlflow_uri
 from mlobs.backends.mlflow_client import connect
 from mlobs.backends.mlflow_errors import translated
 from mlobs.errors import UsageError
@@ -60,7 +60,7 @@ class MLflowSource:
                 yield from _points(client, run, name)
             inputs = run.inputs.dataset_inputs if run.inputs else ()
             yield from (mlflow_datasets.from_input(one, run.info.start_time / 1000) for one in inputs)
-            yield from _ending(client, run)
+            yield from _ending(client, run, has_versions=mlflow_azureml.is_azureml(self.tracking_uri))
 
 
 def _started(run: Any, experiment: str) -> RunStarted:
@@ -111,7 +111,7 @@ def _mark(prefix: str, name: str) -> str:
     return cut_name(prefix + name, content.MAX_NAME)
 
 
-def _ending(client: Any, run: Any) -> Iterator[Event]:
+def _ending(client: Any, run: Any, *, has_versions: bool) -> Iterator[Event]:
     info, traceback = run.info, None
     at = (info.end_time or info.start_time) / 1000
     with tempfile.TemporaryDirectory(prefix="mlobs-") as folder:
@@ -122,12 +122,14 @@ def _ending(client: Any, run: Any) -> Iterator[Event]:
             if file.path == content.TRACEBACK and data is not None:
                 traceback = data.decode("utf-8", "replace")
                 continue
-            known = mlflow_files.logged(file.path)
+            known = mlflow_files.logged(mlflow_azureml.first_path(file.path) if has_versions else file.path)
             if known is not None:
-                size_bytes = file.file_size or len(data or b"")
+                size_bytes = max(file.file_size or 0, len(data or b""))  # Azure ML says -1
                 yield Artifact(known.at or at, known.path, size_bytes, known.role, data=data, step=known.step)
-    if info.end_time is not None and info.status != "RUNNING":
-        yield _finished(run.data.tags, info.status, at, traceback)
+    is_jobs = info.status == "RUNNING" and content.STATUS in run.data.tags  # which Azure ML ends itself
+    if is_jobs or (info.end_time is not None and info.status != "RUNNING"):
+        status = run.data.tags[content.STATUS] if is_jobs else info.status
+        yield _finished(run.data.tags, status, at, traceback)
 
 
 def _files(client: Any, ref: str, folder: str | None) -> Iterator[Any]:

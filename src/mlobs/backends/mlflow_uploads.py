@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from mlobs.backend import Batch, Entry
-from mlobs.backends import mlflow_files
+from mlobs.backends import mlflow_azureml, mlflow_files
 from mlobs.backends.mlflow_client import patience_for
 from mlobs.backends.mlflow_runs import MLflowRun
 from mlobs.events import Artifact
@@ -29,7 +29,7 @@ def store(client: Any, run: MLflowRun, batch: Batch, entry: Entry) -> str | None
     path = mlflow_files.stored_path(event, entry.key)
     with batch.open_blob(entry) as source:
         if not mlflow_files.in_grid(event):
-            upload(client, run, path, source, event.size_bytes)
+            upload(client, run, path, source, event.size_bytes, entry.key)
             return None
         content = source.read()
     why = None
@@ -38,8 +38,8 @@ def store(client: Any, run: MLflowRun, batch: Batch, entry: Entry) -> str | None
     except (OSError, ValueError, SyntaxError) as error:
         why = f"there is no small copy of it, because it cannot be read as an image: {error}"
     else:
-        upload(client, run, mlflow_files.thumbnail_path(path), io.BytesIO(small), len(small))
-    upload(client, run, path, io.BytesIO(content), len(content))
+        upload(client, run, mlflow_files.thumbnail_path(path), io.BytesIO(small), len(small), entry.key)
+    upload(client, run, path, io.BytesIO(content), len(content), entry.key)
     return why
 
 
@@ -66,15 +66,27 @@ def announce(client: Any, run: MLflowRun, uploads: Sequence[Entry], limit: int) 
     return {entry.key: why for entry in unlisted if getattr(entry.event, "path", "") in left}
 
 
-def upload(client: Any, run: MLflowRun, path: str, source: BinaryIO, size_bytes: int) -> None:
-    """Store a file under `path`, by way of a temporary name: MLflow takes it from the local file."""
+def upload(client: Any, run: MLflowRun, path: str, source: BinaryIO, size_bytes: int, key: str = "") -> None:
+    """Store a file under `path`, by way of a temporary name: MLflow takes it from the local file.
+
+    Where a path is written once, and is taken, the file lies beside it; `key` is the entry's.
+    """
     target = PurePosixPath(path)
     folder = str(target.parent) if target.parent.parts else None
+    names = list(mlflow_azureml.candidates(target.name, key)) if run.writes_once else [target.name]
     with tempfile.TemporaryDirectory(prefix="mlobs-") as temporary:
         local = Path(temporary, target.name)
         _lend(source, local)
-        with patience_for(size_bytes):
-            client.log_artifact(run.ref, str(local), folder)
+        for name in names:
+            local = local.rename(Path(temporary, name))
+            try:
+                with patience_for(size_bytes):
+                    client.log_artifact(run.ref, str(local), folder)
+            except Exception as error:
+                if name == names[-1] or not mlflow_azureml.is_conflict(error):
+                    raise
+            else:
+                return
 
 
 def _lend(source: BinaryIO, local: Path) -> None:

@@ -53,9 +53,10 @@ def fit_texts(event: Texts, capabilities: Capabilities, memory: Memory) -> Lower
     values, file = _previews(event, capabilities, memory, reasons)
     if not reasons:
         return Lowering((event,))
-    main = replace(event, values={renamed.get(name, name): value for name, value in values.items()})
+    kept = {renamed.get(name, name): value for name, value in values.items()}
+    main = (replace(event, values=kept),) if kept else ()
     own = write_tags(event.at, tags, capabilities, memory)
-    return Lowering((main, *own, *file), "lowered", _joined(reasons))
+    return Lowering((*main, *own, *file), "lowered", _joined(reasons))
 
 
 def texts_as_file(event: Texts, capabilities: Capabilities, memory: Memory) -> Lowering:
@@ -138,7 +139,7 @@ def write_tags(
     if "tags" not in capabilities.kinds:
         return texts_as_file(event, capabilities, memory).events
     values, file = _previews(event, capabilities, memory, [])
-    return (replace(event, values=values), *file)
+    return (replace(event, values=values), *file) if values else file
 
 
 def _names(
@@ -168,26 +169,50 @@ def _names(
 def _previews(
     event: Texts, capabilities: Capabilities, memory: Memory, reasons: list[str]
 ) -> tuple[dict[str, Any], tuple[Artifact, ...]]:
-    """Shorten what is too long; the file holds all values so far of names that ever were too long."""
+    """Shorten what is too long, leave out what there is no room for; the file holds all values of either.
+
+    It also holds later values of a name that ever was too long.
+    """
     kind = kind_of(event)
-    limit = capabilities.max_param_length if isinstance(event, Params) else capabilities.max_tag_length
-    if limit is None:
+    limit, most = _room(event, capabilities)
+    if limit is None and most is None:
         return event.values, ()
     texts = {name: param_text(value) for name, value in event.values.items()}
-    long = {name: text for name, text in texts.items() if len(text) > limit}
+    long = {name: text for name, text in texts.items() if limit is not None and len(text) > limit}
+    beyond = _beyond(event, most, memory)
     full = memory.full[kind]
     has_file = takes_documents(capabilities) and not _is_void(event)
-    listed = [name for name in texts if name in long or name in full] if has_file else []
+    listed = [name for name in texts if name in long or name in beyond or name in full] if has_file else []
+    known = [name for name in listed if name in full and name not in long and name not in beyond]
     full.update({name: event.values[name] for name in listed})
     where = f"{kind}.json" if has_file else "the local store"
+    reasons += [f"a run holds {most} {kind} there: {_quoted(name)} is in {where}" for name in beyond]
     reasons += [
-        f"{_quoted(name)} is longer than {limit} characters: all of it is in {where}" for name in long
+        f"{_quoted(name)} is longer than {limit} characters: all of it is in {where}"
+        for name in long
+        if name not in beyond
     ]
-    reasons += [
-        f"{_quoted(name)} was too long before: {where} says this too" for name in listed if name not in long
-    ]
+    reasons += [f"{_quoted(name)} was too long before: {where} says this too" for name in known]
     file = (json_file(event, f"{kind}.json", json_bytes(full), capabilities),) if listed else ()
-    return {**event.values, **{name: preview(text, limit, where) for name, text in long.items()}}, file
+    short = {name: preview(text, limit or 0, where) for name, text in long.items()}
+    return {name: value for name, value in {**event.values, **short}.items() if name not in beyond}, file
+
+
+def _room(event: Texts, capabilities: Capabilities) -> tuple[int | None, int | None]:
+    """The characters of a value, and the number of names in a run."""
+    if isinstance(event, Params):
+        return capabilities.max_param_length, capabilities.max_params
+    return capabilities.max_tag_length, capabilities.max_tags
+
+
+def _beyond(event: Texts, most: int | None, memory: Memory) -> frozenset[str]:
+    """The names that come when a run's room is used up. One that has a place keeps it."""
+    if most is None or _is_void(event):
+        return frozenset()
+    placed = memory.placed[kind_of(event)]
+    new = [name for name in event.values if name not in placed]
+    placed.update(new[: max(most - len(placed), 0)])
+    return frozenset(name for name in event.values if name not in placed)
 
 
 def _is_void(event: Texts) -> bool:

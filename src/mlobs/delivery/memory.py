@@ -38,6 +38,7 @@ class Memory:
         renamed: names that it does not take, and what they are there.
         firsts: the time (`at`) of the event that a tag of mlobs' own was first written for.
         full: by kind ("params", "tags"), the whole values that the backend holds previews of.
+        placed: by kind, the names that have a place at a backend whose room is limited.
         documents: by path, without the ending, and step of a JSON file, the hash of what stands there.
         rewinds: the words about each rewind so far, by its time.
     """
@@ -46,6 +47,7 @@ class Memory:
     renamed: dict[str, str] = field(default_factory=dict)
     firsts: dict[str, float] = field(default_factory=dict)
     full: dict[str, dict[str, Any]] = field(default_factory=lambda: {"params": {}, "tags": {}})
+    placed: dict[str, set[str]] = field(default_factory=lambda: {"params": set(), "tags": set()})
     documents: dict[tuple[str, int | None], bytes] = field(default_factory=dict)
     rewinds: dict[float, str] = field(default_factory=dict)
 

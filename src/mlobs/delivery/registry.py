@@ -21,6 +21,7 @@ from mlobs.secrets import Redaction
 ENTRY_POINT_GROUP = "mlobs.backends"
 BUILT_IN = {  # named here too, so that the usual names cost no scan of all installed packages
     "appinsights": "mlobs.backends.appinsights:AppInsights",
+    "azureml": "mlobs.backends.azureml:AzureML",
     "console": "mlobs.backends.console:Console",
     "mlflow": "mlobs.backends.mlflow:MLflow",
     "tensorboard": "mlobs.backends.tensorboard:TensorBoard",
