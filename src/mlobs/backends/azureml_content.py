@@ -65,12 +65,15 @@ class Content:
     reopened: RunStarted | None = None
     end: RunFinished | None = None
     rejected: dict[str, str] = field(default_factory=dict)
+    labelled: list[str] = field(default_factory=list)  # keys of events with `meta`, which has no place there
 
 
 def translate(entries: Iterable[Entry]) -> Content:  # noqa: C901 - a line for each kind
     """Sort the entries; of a tag and of an end, the last counts."""
     content = Content()
     for key, event in ((entry.key, entry.event) for entry in entries):
+        if isinstance(event, Metrics | Histogram | Artifact | Log) and event.meta:
+            content.labelled.append(key)
         match event:
             case Metrics():
                 content.metrics.append((key, event))

@@ -52,6 +52,8 @@ class Delivery:
             self._reopen(content.reopened)
         if content.metrics or content.histograms or content.files:
             self._rows = Rows(self._run.metric_names(self._client))
+        for key in content.labelled:
+            self._rows.lower(key, "Azure ML has no place for its labels (meta)")
         for key, event in content.metrics:
             self._rows.add_metrics(key, event)
         self._histograms(content)
