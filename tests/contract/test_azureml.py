@@ -129,12 +129,19 @@ def test_values_are_what_the_sdk_reads(service, talk):
 
 def test_files_are_what_the_sdk_downloads(service, talk, tmp_path):
     content = bytes(range(256)) * 40
-    names = ("deep/data.bin", "a b.txt", "ä(1).txt", "50%#?.txt", "x.step3.txt")
+    names = ("deep/data.bin", "a b.txt", "ä(1).txt", "50%#?.txt", "x@step3.txt", "ckpt.step3.pt")
     receipt = start(talk, *(Artifact(AT, name, len(content), data=content) for name in names))
 
     run = sdk_run(service, receipt.ref)
     there = run.get_file_names()
-    assert there == ["deep/data.bin", "a b.txt", "ä(1).txt", "50_x25__x23__x3F_.txt", "x_x2E_step3.txt"]
+    assert there == [
+        "deep/data.bin",
+        "a b.txt",
+        "ä(1).txt",
+        "50_x25__x23__x3F_.txt",
+        "x_x40_step3.txt",
+        "ckpt.step3.pt",
+    ]
     for name in there:
         run.download_file(name, str(tmp_path / "got"))
         assert (tmp_path / "got").read_bytes() == content
@@ -278,7 +285,7 @@ def test_pictures_tables_and_matrices_are_shown_in_the_portal(service, talk):
     assert held["predictions.json"] == {"id": [1, 2], "name": ["a", ""], "score": [0.5, 1.0]}
     assert held["weights.histogram"] == {"left": [0.0, 0.5], "right": [0.5, 1.0], "count": [1.0, 2.0]}
     image = held["val/sample.png"].rpartition(f"/dcid.{run.id}/")[2]
-    assert image == "val/sample.step7.png"
+    assert image == "val/sample@step7.png"
     drawn = service.blobs[held["cm.json"].removeprefix("aml://artifactId/")]
     assert json.loads(drawn)["data"] == {"class_labels": ["cat", "dog"], "matrix": [[5, 1], [0, 4]]}
     assert talk.artifacts()["val/sample.png", 7] == b"png"

@@ -101,12 +101,12 @@ def test_params_and_tags(held):
 
 @pytest.mark.parametrize("step", [0, 7])
 def test_images(held, step):
-    assert np.array_equal(pixels(held.file(f"val/sample.step{step}.png")), SAMPLES + np.uint8(step))
-    assert held.metrics["val/sample.png"].endswith("/val/sample.step0.png")
+    assert np.array_equal(pixels(held.file(f"val/sample@step{step}.png")), SAMPLES + np.uint8(step))
+    assert held.metrics["val/sample.png"].endswith("/val/sample@step0.png")
 
 
 def test_figures(held):
-    assert pixels(held.file("curve.step2.png")).shape[2] == 4
+    assert pixels(held.file("curve@step2.png")).shape[2] == 4
 
 
 def test_tables(held):

@@ -6,12 +6,13 @@ import base64
 import importlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from mlobs.backends.azureml_place import Job
-from mlobs.errors import MissingPackage, Unauthorized
+from mlobs.errors import DeliveryError, MissingPackage, Unauthorized
 
 IDENTITY: Mapping[str, str] = {  # classes of azure.identity; none of them opens a browser in the background
     "default": "DefaultAzureCredential",
@@ -25,6 +26,7 @@ SDK: Mapping[str, str] = {  # classes of azureml.core.authentication, which take
     "sdk-msi": "MsiAuthentication",
     "sdk-interactive": "InteractiveLoginAuthentication",
 }
+_RENEW_S = 300.0  # a token that ends sooner is asked for anew, as azure.identity itself does
 SERVICE_PRINCIPAL = "sdk-service-principal"
 CREDENTIALS = (*IDENTITY, *SDK, SERVICE_PRINCIPAL)
 
@@ -71,9 +73,16 @@ def _made(access: Access) -> Any:
     except ImportError as error:
         raise MissingPackage("azure.identity", "azureml") from error
     held = getattr(identity, IDENTITY[access.credential])()
-    return authentication.TokenAuthentication(
-        lambda audience: held.get_token(f"{audience}/.default").token, cloud=cloud
-    )
+    tokens: dict[
+        str, Any
+    ] = {}  # some credentials, such as that of the command line, start a process for each
+
+    def token_for(audience: str) -> str:
+        if audience not in tokens or tokens[audience].expires_on - time.time() < _RENEW_S:
+            tokens[audience] = held.get_token(f"{audience}/.default")
+        return str(tokens[audience].token)
+
+    return authentication.TokenAuthentication(token_for, cloud=cloud)
 
 
 def of_job(job: Job) -> Any:
@@ -110,8 +119,13 @@ def refresh(auth: Any) -> None:
     from mlobs.backends.azureml_errors import translated
 
     if isinstance(auth, AzureMLTokenAuthentication):
-        with translated("a new token for the run", opening=True):
-            auth._update_auth()
+        try:
+            with translated("a new token for the run", opening=True):
+                auth._update_auth()
+        except DeliveryError:
+            ends = auth.expiry_time.replace(tzinfo=timezone.utc)
+            if ends <= datetime.now(timezone.utc):
+                raise  # until then the old one is good
 
 
 def expiry_of(token: str) -> datetime | None:

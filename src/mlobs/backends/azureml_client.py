@@ -47,6 +47,8 @@ class Client:
         self._timeouts = timeouts(timeout_s)
         self._artifacts = self._bounded(ArtifactsClient(context))
         self._workspaces = self._bounded(WorkspaceClient(context))
+        for one in _clients_of_tokens():
+            self._bounded(one)
 
     def refresh(self) -> None:
         """Renew a job's token that is about to end; the SDK's own timer does it too, if it runs."""
@@ -196,6 +198,13 @@ class Client:
         from azureml._restclient.metrics_client import MetricsClient
 
         return self._bounded(MetricsClient(self.context, experiment, run_id, use_batch=False))
+
+
+def _clients_of_tokens() -> tuple[Any, ...]:
+    """The clients by which the SDK renews the tokens of jobs; there are none outside of one."""
+    from azureml.core.authentication import AzureMLTokenAuthentication
+
+    return tuple(AzureMLTokenAuthentication._host_clientbase.values())
 
 
 def timeouts(timeout_s: float) -> tuple[float, float]:

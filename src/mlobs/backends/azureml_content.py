@@ -48,6 +48,7 @@ ATTEMPT, PARENT_RUN_ID = "mlobs.attempt", "mlobs.parent_run_id"
 END_TAGS = frozenset({STATUS, REASON, EXIT_CODE, UNRECORDED, ENDED})
 INFINITE, NAN, NAME, REWOUND = "mlobs.infinite.", "mlobs.nan.", "mlobs.name.", "mlobs.rewound"  # by lowering
 DATASET = "mlobs.dataset."
+END_ROOM = len(END_TAGS) + 1  # tags that are kept free for the end and the attempt
 MAX_OWN_TAGS = 12  # those above that are not about one name, and some datasets
 
 

@@ -159,10 +159,23 @@ class Delivery:
         run = self._run
         properties, tags, lowered = azureml_content.place_params(content.params, run.properties)
         tags = {name: text for name, text in {**tags, **content.tags}.items() if run.tags.get(name) != text}
+        self._make_room(properties, run.properties, "properties", azureml_content.MAX_TAGS)
+        self._make_room(tags, run.tags, "tags", azureml_content.MAX_TAGS - azureml_content.END_ROOM)
         fields = {name: texts for name, texts in (("properties", properties), ("tags", tags)) if texts}
         if fields:
             run.seen(self._client.patch(run.experiment, run.id, **fields))
         return lowered
+
+    def _make_room(self, texts: dict[str, str], held: Mapping[str, str], word: str, most: int) -> None:
+        """Put what the run has no room for into a file: also others, and the job itself, fill it."""
+        beyond = [name for name in texts if name not in held][max(0, most - len(held)) :]
+        if not beyond:
+            return
+        key = self._batch.entries[0].key
+        data = json_bytes({name: texts.pop(name) for name in beyond})
+        where = self._store(f"{azureml_files.OWN}{word}.json", key, lambda: io.BytesIO(data), _JSON)
+        reason = f"a run holds {azureml_content.MAX_TAGS} {word} there: {len(beyond)} are in {where!r}"
+        self._rows.lower(key, reason)
 
     def _logs(self, events: list[tuple[str, Log]]) -> None:
         if not events:
@@ -193,13 +206,16 @@ class Delivery:
         run = self._run
         if end.traceback:
             text = end.traceback.encode("utf-8", "backslashreplace")
-            key = self._batch.entries[-1].key
+            key = f"end {end.at!r}"  # the same however the batch is cut
             self._store(azureml_files.TRACEBACK, key, lambda: io.BytesIO(text), "text/plain")
         tags = azureml_content.end_tags(end)
         old = sorted((azureml_content.END_TAGS & run.tags.keys()) - tags.keys())
         if old:
             run.seen(self._client.delete_tags(run.experiment, run.id, old))
-        run.seen(self._client.patch(run.experiment, run.id, tags=tags))
+        try:
+            run.seen(self._client.patch(run.experiment, run.id, tags=tags))
+        except Refused as error:  # the status is worth more than its tags
+            self._rows.lower(self._batch.entries[-1].key, f"the end has no tags there: {error}")
         azureml_runs.finish(self._client, run, end)
 
     def _store(self, path: str, key: str, content: Callable[[], BinaryIO], media_type: str) -> str:

@@ -35,7 +35,11 @@ _CLOSED = frozenset(
     | {"IncompleteRead", "ChunkedEncodingError"}
 )
 _PASSING = frozenset({408, 429, 502, 503, 504, 530})  # 530 is Azure ML's own, while a node comes up
-_QUOTA = re.compile(r"\bquota\b|limit (?:was |is |has been )?(?:reached|exceeded)", re.IGNORECASE)
+_QUOTA = re.compile(  # a limit of one event's counts is none, and would hold the others up for ever
+    r"quota\w*(?: of [\w ]+)?(?: was| is| has been)? (?:exceeded|reached|used up)"
+    r"|(?:exceed\w*|over) [\w ]*quota|quotaexceeded",
+    re.IGNORECASE,
+)
 _REFUSING = frozenset({401, 403})
 _MISSING, _TOO_MANY, _FAILED = 404, 429, 500
 _QUOTA_S = 300.0  # a person has to raise it or to delete something; asking more often does not help
@@ -70,9 +74,9 @@ def delivery_error(error: Exception, what: str, *, opening: bool = False) -> Del
     """Say what an error of the SDK's means, in a sentence without secrets."""
     status, names = status_of(error), _names(error)
     told = _told(error, what, status)
-    if status in _REFUSING or (status is None and names & _NO_CREDENTIALS):
+    if status in _REFUSING or names & _NO_CREDENTIALS:  # Entra ID answers 400 to a secret that has ended
         return Unauthorized(f"{told} - {_MEND_CREDENTIALS}")
-    if _QUOTA.search(told) and status != _TOO_MANY:
+    if _says_quota(error) and status != _TOO_MANY:
         return Unavailable(f"{told} - events wait until there is room", _QUOTA_S)
     if status == _MISSING:
         return Unavailable(f"{told} - {_MEND_GONE}")
@@ -83,6 +87,13 @@ def delivery_error(error: Exception, what: str, *, opening: bool = False) -> Del
     if opening or is_passing:
         return Unavailable(told, _pause_s(error))
     return Refused(told, status, _code(error))
+
+
+def _says_quota(error: Exception) -> bool:
+    """Tell whether there is no room: by the service's own words, since ours may name a file `quota.csv`."""
+    root = _root(error)
+    said = f"{getattr(root, 'code', '')} {getattr(root, 'message', '')}"
+    return _QUOTA.search(said) is not None
 
 
 def status_of(error: BaseException) -> int | None:

@@ -20,9 +20,9 @@ DATASETS = f"{OWN}datasets/"
 TRACEBACK = f"{OWN}traceback.txt"
 MAX_PATH = 1_000  # Azure ML takes 5,000 characters; a blob's name, with the container before it, 1,024
 _LEGAL = r"[\w.\- /()=,@+]"  # no character that an address spells in two ways
-_VERSION = re.compile(r"~[0-9a-f]{8}(?:-\d)?(?=(?:\.[^./~]*)?\Z)")
-_STEP = re.compile(r"\.step(-?\d+)(?=(?:\.[^./]*)?\Z)")
-_MOST_TRIES = 5  # of one artifact, each of which failed after it had claimed a path
+_VERSION = re.compile(r"~[0-9a-f]{8}(?:-\d+)?(?=(?:\.[^./~]*)?\Z)")
+_STEP = re.compile(r"@step(-?\d+)(?=(?:\.[^./]*)?\Z)")  # as at MLflow: `ckpt.step100.pt` is a common name
+_MOST_TRIES = 1_000  # of one artifact, each of which failed after it had claimed a path: most of a day
 _COMPARED_BYTES = 1 << 20
 
 
@@ -35,10 +35,10 @@ class Logged(NamedTuple):
 
 
 def stored_path(event: Artifact) -> str:
-    """Return where an artifact lies: `a/b.csv` of step 3 at `a/b.step3.csv`."""
+    """Return where an artifact lies: `a/b.csv` of step 3 at `a/b@step3.csv`."""
     path = escape_name(event.path, _LEGAL, is_path=True, max_length=MAX_PATH)
-    path = _STEP.sub(lambda match: f"_x2E_{match[0][1:]}", path)  # what looks like a step's mark and is none
-    return path if event.step is None else _with_mark(path, f".step{event.step}")
+    path = _STEP.sub(lambda match: f"_x40_{match[0][1:]}", path)  # what looks like a step's mark and is none
+    return path if event.step is None else _with_mark(path, f"@step{event.step}")
 
 
 def is_respelled(event: Artifact) -> bool:

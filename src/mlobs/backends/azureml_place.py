@@ -60,7 +60,7 @@ def job_of(env: Mapping[str, str]) -> Job | None:
     if not all(values) or not has_identity:
         return None
     subscription, group, name, experiment, run_id, endpoint = values
-    experiment_id = env.get("AZUREML_FORBIDDEN_ID") or None
+    experiment_id = env.get("AZUREML_EXPERIMENT_ID") or None
     return Job(Workspace(subscription, group, name), experiment, experiment_id, run_id, endpoint.rstrip("/"))
 
 

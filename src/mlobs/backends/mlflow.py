@@ -151,7 +151,7 @@ class MLflow:
         if run is None or batch.ref not in (None, run.ref):
             run = self._known(batch.ref) if batch.ref is not None else self._begun(batch)
             run.writes_once = mlflow_azureml.is_azureml(self._uri)
-            run.is_jobs = run.ref == mlflow_azureml.job_run(self._uri, os.environ)
+            run.is_jobs = run.is_jobs or run.ref == mlflow_azureml.job_run(self._uri, os.environ)
             self._runs[batch.run.run_id] = run
         if batch.parent_ref is not None and run.parent_ref != batch.parent_ref:
             self._client.set_tag(run.ref, mlflow_content.PARENT, batch.parent_ref)
@@ -248,7 +248,8 @@ class MLflow:
     def _finish(self, run: MLflowRun, end: RunFinished) -> None:
         if end.traceback:
             content = end.traceback.encode("utf-8", "backslashreplace")
-            upload(self._client, run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content))
+            key = f"end {end.at!r}"  # the same however the batch is cut
+            upload(self._client, run, mlflow_content.TRACEBACK, io.BytesIO(content), len(content), key)
         self._forget_end(run, keep=mlflow_content.end_tags(end).keys())
         if run.is_jobs:
             self._client.set_tag(run.ref, mlflow_content.STATUS, end.status)
@@ -261,7 +262,8 @@ class MLflow:
         self._forget_end(run)
         self._client.set_tag(run.ref, mlflow_content.STARTED, mlflow_content.started_text(started))
         self._client.set_tag(run.ref, mlflow_content.ATTEMPT, str(started.attempt))
-        self._client.update_run(run.ref, status="RUNNING")
+        if not run.is_jobs:
+            self._client.update_run(run.ref, status="RUNNING")
 
     def _forget_end(self, run: MLflowRun, keep: Collection[str] = ()) -> None:
         """Delete the tags of an earlier end, but for those of the new one."""

@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 from mlobs.backend import Capabilities
 
 MAX_PARAMS = 200  # of a run; github.com/Azure/azure-sdk-for-python/issues/35685
+MAX_VALUES = 250  # of one post; github.com/mlflow/mlflow/issues/11462
+MAX_TAGS, MAX_TAG = 38, 1_000  # of 50, with room for mlobs' own; characters
 TIMEOUT_VARIABLE = (
     "AZUREML_HTTP_REQUEST_TIMEOUT"  # of the plugin's own requests about artifacts; 300 s by itself
 )
-_VERSION = re.compile(r"~[0-9a-f]{8}(?:-\d)?(?=(?:\.[^./~]*)?\Z)")
+_VERSION = re.compile(r"~[0-9a-f]{8}(?:-\d+)?(?=(?:\.[^./~]*)?\Z)")
 _CONFLICT = re.compile(r"resource conflict|already exists", re.IGNORECASE)
-_MOST_TRIES = 5
+_MOST_TRIES = 1_000  # of one artifact, each of which failed after it had claimed a path: most of a day
 
 
 def is_azureml(uri: str) -> bool:
@@ -34,7 +36,14 @@ def has_plugin() -> bool:
 def fitted(capabilities: Capabilities) -> Capabilities:
     """Return what the workspace takes: fewer params, and no datasets, which its server does not know."""
     kinds = capabilities.kinds - {"dataset"}
-    return dataclasses.replace(capabilities, kinds=kinds, max_params=MAX_PARAMS)
+    return dataclasses.replace(
+        capabilities,
+        kinds=kinds,
+        max_values=MAX_VALUES,
+        max_params=MAX_PARAMS,
+        max_tags=MAX_TAGS,
+        max_tag_length=MAX_TAG,
+    )
 
 
 def job_run(uri: str, env: Mapping[str, str]) -> str | None:

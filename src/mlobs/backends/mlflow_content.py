@@ -4,6 +4,7 @@ MLflow has no place for some facts; they go into tags under `mlobs.`, which `mlf
 
     mlobs.run_id              how a run is found again: MLflow would make a second one
     mlobs.started             RunStarted as JSON, exact; without argv and backends, which may tell too much
+    mlobs.job                 the run is an Azure ML job's own, which sets the status itself
     mlobs.attempt             the number of the latest attempt, of a run that was gone on with
     mlobs.rewound             what no longer counts, by lowering: MLflow takes no point back
     mlobs.parent_run_id       the parent, while its MLflow run is not known
@@ -35,6 +36,7 @@ _ROW_BYTES = 130  # a metric row in JSON without its name
 _TEXT_ROW_BYTES = 30  # a param or tag without name and value
 
 RUN_ID, STARTED, PARENT_RUN_ID = "mlobs.run_id", "mlobs.started", "mlobs.parent_run_id"
+JOB = "mlobs.job"
 STATUS, REASON = "mlobs.status", "mlobs.reason"
 EXIT_CODE, UNRECORDED = "mlobs.exit_code", "mlobs.unrecorded"
 ATTEMPT, REWOUND = "mlobs.attempt", "mlobs.rewound"

@@ -24,6 +24,7 @@ class MLflowRun:
     contexts: dict[tuple[str, str], str] = field(default_factory=dict)  # of its datasets, by name and digest
     is_jobs: bool = False  # of an Azure ML job, which sets the status itself
     writes_once: bool = False  # an artifact's path is never used again
+    stored: set[tuple[str, str]] = field(default_factory=set)  # (path, key), of one that writes once
 
     @classmethod
     def of(cls, run: Any) -> MLflowRun:
@@ -31,7 +32,9 @@ class MLflowRun:
         parent_ref = run.data.tags.get(mlflow_content.PARENT)
         shown = {tag: text for tag, text in run.data.tags.items() if tag in (IMAGES_TAG, TABLES_TAG)}
         held = {(one.dataset.name, one.dataset.digest): _context(one) for one in _inputs(run)}
-        return cls(proper_id(run.info.run_id), proper_id(run.info.experiment_id), parent_ref, shown, held)
+        is_jobs = mlflow_content.JOB in run.data.tags  # also where this is not the job's own process
+        ids = proper_id(run.info.run_id), proper_id(run.info.experiment_id)
+        return cls(*ids, parent_ref, shown, held, is_jobs)
 
 
 def _inputs(run: Any) -> Iterable[Any]:
@@ -62,9 +65,15 @@ def claim(client: Any, job_run: str, run_id: str, tags: Mapping[str, str]) -> ML
     run = client.get_run(job_run)
     owner = run.data.tags.get(mlflow_content.RUN_ID)
     if owner is None:
-        for name, text in tags.items():
+        last = {
+            mlflow_content.JOB: job_run,
+            mlflow_content.RUN_ID: run_id,
+        }  # the claim, when all else is there
+        others = {name: text for name, text in tags.items() if name not in last}
+        for name, text in {**others, **last}.items():
             client.set_tag(job_run, name, text)
-        owner = client.get_run(job_run).data.tags.get(mlflow_content.RUN_ID)
+        run = client.get_run(job_run)
+        owner = run.data.tags.get(mlflow_content.RUN_ID)
     return MLflowRun.of(run) if owner == run_id else None
 
 

@@ -71,6 +71,8 @@ def upload(client: Any, run: MLflowRun, path: str, source: BinaryIO, size_bytes:
 
     Where a path is written once, and is taken, the file lies beside it; `key` is the entry's.
     """
+    if (path, key) in run.stored:
+        return  # the batch comes again, because what stands behind it failed
     target = PurePosixPath(path)
     folder = str(target.parent) if target.parent.parts else None
     names = list(mlflow_azureml.candidates(target.name, key)) if run.writes_once else [target.name]
@@ -86,6 +88,8 @@ def upload(client: Any, run: MLflowRun, path: str, source: BinaryIO, size_bytes:
                 if name == names[-1] or not mlflow_azureml.is_conflict(error):
                     raise
             else:
+                if run.writes_once:
+                    run.stored.add((path, key))
                 return
 
 
