@@ -166,12 +166,13 @@ def test_an_item_that_is_refused_is_rejected_with_the_services_reason(service, b
     assert len(service.rows()) == 16
 
 
-def test_a_refusal_without_items_is_one_of_the_single_item(service, backend):
+def test_a_refusal_without_items_is_left_to_the_lane(service, backend):
     service.script.append(answer(400, None, "something is wrong"))
 
-    receipt = backend.deliver(batch_of(*points(1)))
+    with pytest.raises(DeliveryError, match="something is wrong") as raised:
+        backend.deliver(batch_of(*points(1)))
 
-    assert "something is wrong" in receipt.rejected["writer:0"]
+    assert type(raised.value) is DeliveryError  # the lane asks twice, and slowly, before it gives it up
 
 
 def test_what_is_sampled_out_is_said_to_be_lost(service, backend):

@@ -21,6 +21,14 @@ from mlobs.delivery.state import States
 from mlobs.journal.process import is_alive
 from mlobs.journal.store import Store
 
+for name in (
+    "SIGHUP",
+    "SIGINT",
+):  # `nohup`, or a shell's background, ignores them, and so would all programs here
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        handler = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        signal.signal(getattr(signal, name), handler)
+
 PATIENCE_S = 120.0  # how long a reader may be polled: machines of continuous integration are slow
 
 

@@ -21,7 +21,7 @@ from mlobs.backends.appinsights_artifacts import LIMITS
 from mlobs.backends.appinsights_envelopes import Envelopes, entry_key_of
 from mlobs.backends.appinsights_mapping import Encoder
 from mlobs.backends.appinsights_sending import Progress, Sending, key_of
-from mlobs.errors import Unauthorized, UsageError
+from mlobs.errors import MissingPackage, Unauthorized, UsageError
 
 if TYPE_CHECKING:
     from mlobs.backends.appinsights_connection import Connection
@@ -78,7 +78,6 @@ class AppInsights:
         max_param_length=4000,  # half of a property's 8,192: JSON spells some characters with two
         max_tag_length=4000,
         max_content_bytes=LIMITS,
-        stores_once=True,  # by its key
     )
 
     def __post_init__(self) -> None:
@@ -154,7 +153,9 @@ class AppInsights:
     def _credential(self, name: str) -> Any:
         try:
             return connections.open_credential(name)
-        except (ImportError, AttributeError, ValueError) as error:  # a factory, or azure-identity's settings
+        except MissingPackage:
+            raise
+        except Exception as error:  # a factory of the user's may raise anything: the events wait
             raise Unauthorized(f"credential {name!r} cannot be made: {error}") from error
 
     def _transport_of(self, credential: Any) -> Transport:

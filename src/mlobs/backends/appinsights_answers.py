@@ -88,7 +88,8 @@ def judge(answer: Answer, count: int, now: float) -> Ack:
         if body is None:
             return _all(count, Unavailable("it answers 200, but not as Application Insights does"))
         ack = _by_item(errors, pause_s)
-        if body.get("itemsAccepted") != count - len(errors):
+        accepted = body.get("itemsAccepted")
+        if not isinstance(accepted, int) or accepted < count - len(errors):
             ack.waiting |= set(range(count)) - set(ack.rejected)
             ack.trouble = ack.trouble or Unavailable("its answer does not say which items it has stored")
         return ack
@@ -135,8 +136,9 @@ def _as_a_whole(status: int, text: str, count: int, pause_s: float | None) -> Ac
     trouble = _trouble(status, text, pause_s)
     if trouble is not None:
         return _all(count, trouble)
-    if count == 1:
+    if count == 1 and status == TOO_LARGE:
         return Ack(rejected={0: f"Application Insights refuses it ({status}): {text}"})
+    # It names no item, so perhaps it is not the service that speaks: the lane asks twice, and slowly.
     return _all(count, DeliveryError(f"Application Insights refuses the batch ({status}): {text}"))
 
 
@@ -179,7 +181,9 @@ def _body(content: bytes) -> dict[str, Any] | None:
 
 
 def _errors(body: Mapping[str, Any] | None, count: int) -> Iterator[tuple[int, tuple[int, str]]]:
-    for one in (body or {}).get("errors") or ():
-        index = one.get("index")
+    named = (body or {}).get("errors")
+    for one in named if isinstance(named, list) else ():
+        index = one.get("index") if isinstance(one, dict) else None
         if isinstance(index, int) and 0 <= index < count:
-            yield index, (int(one.get("statusCode") or 0), str(one.get("message") or ""))
+            status = one.get("statusCode")
+            yield index, (status if isinstance(status, int) else 0, str(one.get("message") or ""))

@@ -64,11 +64,9 @@ class AzureMonitorTransport:
         """The header that the exporter's policy would send; it refuses to on a loopback without TLS."""
         if self._credential is None:
             return {}
-        from azure.core.exceptions import ClientAuthenticationError
-
         try:
             token = self._credential.get_token(self._scope).token
-        except ClientAuthenticationError as error:  # CredentialUnavailableError is one
+        except Exception as error:  # a credential of the user's may raise anything: no event is at fault
             raise Unauthorized(f"no token for Application Insights: {error}") from error
         return {"Authorization": f"Bearer {token}"}
 

@@ -34,6 +34,7 @@ _NAME = "Microsoft.ApplicationInsights."
 _BMP = "\uffff"  # a character beyond it is two UTF-16 units
 
 Properties: TypeAlias = Mapping[str, "str | None"]
+_FRAMES = (15, 8, 4, 0)  # of a stack, where an item has no room for all
 
 
 class Envelopes:
@@ -98,6 +99,7 @@ class Envelopes:
     ) -> Iterator[Envelope]:
         """A row in exceptions, of severity 3 (error)."""
         key = next(keys)
+        exceptions = _within(exceptions, ROOM_BYTES - MAX_TEXT)  # all of the text follows in any case
         short, long = fitted(properties, ROOM_BYTES - _cost(exceptions))
         data = {"ver": 2, "exceptions": list(exceptions), "severityLevel": 3}
         yield self._envelope("Exception", key, at, data, short)
@@ -162,9 +164,10 @@ def fitted(properties: Properties, room_bytes: int = ROOM_BYTES) -> tuple[dict[s
     for name, text in properties.items():
         if text:
             short[name] = plain(text)
-            if units(text) > MAX_TEXT:
+            if units(short[name]) > MAX_TEXT:
                 long[name] = short[name]
                 short[name] = pieces(short[name], MAX_TEXT)[0]
+    room_bytes -= _cost(",".join(short))  # `continued` may come to name each of them
     if sum(map(len, short.values())) > room_bytes // 12:  # a character is at most 12 bytes in ASCII JSON
         while (over := _cost(short) - room_bytes) > 0:
             name = max(short, key=lambda one: _cost(short[one]))
@@ -176,6 +179,19 @@ def fitted(properties: Properties, room_bytes: int = ROOM_BYTES) -> tuple[dict[s
     if long:
         short["continued"] = ",".join(long)
     return short, long
+
+
+def _within(exceptions: Sequence[Mapping[str, Any]], room_bytes: int) -> list[Mapping[str, Any]]:
+    """The chain with as many of the innermost frames of each stack as there is room for."""
+    chain = list(exceptions)
+    for frames in _FRAMES:
+        if _cost(chain) <= room_bytes:
+            return chain
+        chain = [
+            {**one, "parsedStack": one["parsedStack"][:frames]} if "parsedStack" in one else one
+            for one in chain
+        ]
+    return chain if _cost(chain) <= room_bytes else chain[:1]
 
 
 def _cost(value: object) -> int:

@@ -53,7 +53,7 @@ EVENT_STREAM, OWN, MEASURED = "event", "properties", "measurements"
 MARK = "mlobs"  # the property that says which others are the user's own, and the facts in exact form
 _OURS = frozenset({"run_id", "key", "recorded_at", "continued", "traceback", MARK})
 SEVERITIES = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 4}
-_MOST_OWN = 100  # so that their names leave room for what they name
+_MOST_OWN, _MOST_NAMED = 100, 4_000  # so that their names leave room for what they name
 _MAX_NAME, _MAX_EVENT_NAME = 150, 512  # of a property, documented; of an event, Microsoft's SDKs cut there
 RESTAMPED = "older than 48 hours: its time there is that of the delivery, its own is in recorded_at"
 
@@ -128,16 +128,16 @@ class Encoder:
         facts = {"logger": event.logger, "level": event.level, "stream": event.stream}
         if event.step is not None:
             facts["step"] = str(event.step)
+        own = _named(meta.get(OWN, {}) if isinstance(meta.get(OWN), dict) else {})
         if event.stream == EVENT_STREAM:
             yield from self._own_event(event, keys, meta, facts)
-            return
-        own = _named(meta.get(OWN, {}) if isinstance(meta.get(OWN), dict) else {})
-        if own:
-            facts[MARK] = as_json({"own": list(own), **facts})
-        elif meta:
-            facts["meta"] = as_json(meta)
-        severity = SEVERITIES.get(event.level, 1)
-        yield from self.envelopes.message(keys, event.at, event.message, severity, {**facts, **own})
+        else:
+            if own:
+                facts[MARK] = as_json({"own": list(own), **facts})
+            elif meta:
+                facts["meta"] = as_json(meta)
+            severity = SEVERITIES.get(event.level, 1)
+            yield from self.envelopes.message(keys, event.at, event.message, severity, {**facts, **own})
         if event.exception:
             chain = exceptions_of(plain(event.exception))
             properties = {"logger": event.logger, **own, "traceback": event.exception}
@@ -228,7 +228,7 @@ def _named(own: Mapping[str, Any]) -> dict[str, str]:
 
     Very many are one property of JSON: names count for an item's size, too.
     """
-    if len(own) > _MOST_OWN:
+    if len(own) > _MOST_OWN or sum(map(len, own)) > _MOST_NAMED:
         return {"custom_dimensions": as_json(dict(own))}
     return {_free_name(name): _text(value) or "" for name, value in own.items()}
 

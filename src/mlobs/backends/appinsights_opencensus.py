@@ -21,7 +21,9 @@ from mlobs.errors import DeliveryError, MissingPackage, ServerError, Unauthorize
 PACKAGE, VERSION = "opencensus-ext-azure", "1.1.15"
 _CLOSED = frozenset({"ConnectionError", "ChunkedEncodingError"})  # of requests
 _UNSENT = frozenset({"NewConnectionError", "ConnectTimeoutError", "NameResolutionError"})  # of urllib3
-_PROBLEMS = frozenset({"CredentialUnavailableError", "ClientAuthenticationError"})  # of azure-identity
+_PROBLEMS = frozenset(
+    {"CredentialUnavailableError", "ClientAuthenticationError", "_NoToken"}
+)  # of azure-identity
 
 
 class OpenCensusTransport:
@@ -103,7 +105,14 @@ class _Scoped:
 
     def get_token(self, *_scopes: str, **_options: Any) -> Any:
         """Return a token."""
-        return self._credential.get_token(self._scope)
+        try:
+            return self._credential.get_token(self._scope)
+        except Exception as error:  # a credential of the user's may raise anything: no event is at fault
+            raise _NoToken(str(error)) from error
+
+
+class _NoToken(Exception):
+    """The credential gave none."""
 
 
 def _locals_of(posted: _Posted) -> tuple[Any, BaseException | None]:
@@ -127,4 +136,4 @@ def _no_answer(error: BaseException | None, endpoint: str) -> DeliveryError:
         return ServerError(f"{endpoint} closed the connection without an answer")
     if "RequestException" in names:
         return Unavailable(f"{endpoint} does not answer: {error}")
-    return DeliveryError(f"{PACKAGE} could not post: {error!r}")
+    return Unavailable(f"{PACKAGE} could not post: {error!r}")

@@ -72,7 +72,7 @@ def _events(parts: Sequence[Row]) -> Iterator[Event]:
         case "event", name if name == f"mlobs.{properties.get('role')}":
             yield _artifact(parts)
         case "event", name if MARK in properties:
-            yield _own_event(name, first)
+            yield _own_event(name, first, parts[1:])
 
 
 def _point(row: Row) -> Metrics:
@@ -93,7 +93,7 @@ def _log(row: Row, others: Sequence[Row]) -> Log:
         meta = json.loads(facts["meta"])
     return Log(
         row.at,
-        row.message,
+        "" if row.message == " " else row.message,  # the service refuses an empty one
         facts.get("level", ""),
         facts.get("logger", ""),
         facts.get("stream", ""),
@@ -103,7 +103,7 @@ def _log(row: Row, others: Sequence[Row]) -> Log:
     )
 
 
-def _own_event(name: str, row: Row) -> Log:
+def _own_event(name: str, row: Row, others: Sequence[Row]) -> Log:
     """An event that a user's own service sent through the log handler."""
     facts = json.loads(row.properties[MARK])
     own = _own(row, facts)
@@ -111,7 +111,10 @@ def _own_event(name: str, row: Row) -> Log:
     if row.measurements:
         meta[MEASURED] = row.measurements
     message = facts.get("message", name)
-    return Log(row.at, message, facts["level"], facts["logger"], EVENT_STREAM, meta=meta or None)
+    exception, labels = _traceback(others), meta or None
+    return Log(
+        row.at, message, facts["level"], facts["logger"], EVENT_STREAM, exception=exception, meta=labels
+    )
 
 
 def _own(row: Row, facts: Mapping[str, Any]) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlobs.backends.appinsights_answers import REDIRECTS, TOO_LARGE, Ack, Answer, Envelope, Transport, judge
 from mlobs.backends.appinsights_connection import redirected
-from mlobs.errors import Unavailable
+from mlobs.errors import DeliveryError, Unavailable
 
 MAX_ITEMS = 1000  # of the documented 64,000 a request; a request that is lost doubles no more than these
 MAX_REQUEST_BYTES = 1_000_000  # no limit is documented; an item's is 64 KB
@@ -43,6 +45,7 @@ class Sending:
 
     def __init__(self, transport: Transport, *, has_token: bool) -> None:
         self._transport, self._has_token = transport, has_token
+        self._home = transport.endpoint
 
     def send(self, envelopes: Iterable[Envelope], progress: Progress) -> None:
         """Send what `progress` does not hold, and note each answer there; no more than a request is held.
@@ -71,7 +74,11 @@ class Sending:
 
     def _posted(self, envelopes: Sequence[Envelope]) -> Answer:
         for _ in range(_MAX_REDIRECTS):
-            answer = self._transport.post(envelopes)
+            try:
+                answer = self._transport.post(envelopes)
+            except DeliveryError:
+                self._transport.endpoint = self._home  # where we were sent to may be gone
+                raise
             if answer.status not in REDIRECTS:
                 return answer
             here, location = self._transport.endpoint, answer.headers.get("location", "")
@@ -100,12 +107,18 @@ def _note(ack: Ack, envelopes: Sequence[Envelope], progress: Progress) -> None:
             progress.stored.add(key_of(envelope))
 
 
+def _size_bytes(data: Mapping[str, Any]) -> int:
+    """What the texts of an item take in JSON, at most."""
+    texts = [*data["properties"].values(), data.get("message", "")]
+    size = sum(len(text) if text.isascii() else 6 * len(text) for text in texts)
+    return size + (len(json.dumps(data["exceptions"])) if "exceptions" in data else 0)
+
+
 def _requests(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
     request: list[Envelope] = []
     size = 0
     for envelope in envelopes:
-        properties = envelope["data"]["baseData"]["properties"]
-        item_bytes = _ITEM_BYTES + sum(map(len, properties.values()))
+        item_bytes = _ITEM_BYTES + _size_bytes(envelope["data"]["baseData"])
         if request and (len(request) == MAX_ITEMS or size + item_bytes > MAX_REQUEST_BYTES):
             yield request
             request, size = [], 0

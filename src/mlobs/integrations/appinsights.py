@@ -60,7 +60,9 @@ def log_handler(
         StoreError: the store cannot be written.
     """
     backend: Any = AppInsights(connection_string, transport, credential)
-    tracker = Tracker(service, backends=[backend], store=store, finish_timeout_s=finish_timeout_s)
+    tracker = Tracker(  # each process of a launcher has logs of its own
+        service, backends=[backend], store=store, finish_timeout_s=finish_timeout_s, ranks="each"
+    )
     # Apart, so that it is not the run that `mlobs.log_metric` goes to.
     run = copy_context().run(tracker.start_run, service)
     run._opened.is_apart = True  # noqa: SLF001 - the run's own, one layer up
@@ -97,12 +99,18 @@ class AppInsightsHandler(logging.Handler):
 
     def _event(self, record: logging.LogRecord) -> Log:
         line, public = log_of(record), self._redaction.text
-        dimensions = self._redaction.value(_DIMENSIONS, _mapping(record, _DIMENSIONS))
+        dimensions = dict(self._redaction.value(_DIMENSIONS, _mapping(record, _DIMENSIONS)))
         meta: dict[str, Any] = {}
+        measured: dict[str, float] = {}
+        for name, value in (_mapping(record, _MEASUREMENTS) if self._as_events else {}).items():
+            try:
+                measured[str(name)] = float(value)
+            except (TypeError, ValueError):
+                dimensions[str(name)] = value  # no number: the record is not lost for it
         if dimensions:
             meta["properties"] = {str(name): text_of(value) for name, value in dimensions.items()}
-        if self._as_events and (measured := _mapping(record, _MEASUREMENTS)):
-            meta["measurements"] = {str(name): float(value) for name, value in measured.items()}
+        if measured:
+            meta["measurements"] = measured
         return Log(
             line.at,
             public(line.message),
