@@ -18,3 +18,12 @@ class Credential:
 
 def make():
     return Credential()
+
+
+class Failing:
+    def get_token(self, *_, **__):
+        raise RuntimeError("the vault is down")
+
+
+def failing():
+    return Failing()

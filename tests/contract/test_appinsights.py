@@ -175,6 +175,53 @@ def test_a_refusal_without_items_is_left_to_the_lane(service, backend):
     assert type(raised.value) is DeliveryError  # the lane asks twice, and slowly, before it gives it up
 
 
+def test_an_event_of_which_one_row_is_refused_is_there_in_part(service, backend):
+    errors = [{"index": 1, "statusCode": 400, "message": "no such metric"}]
+    service.script.append(answer(206, None, {"itemsReceived": 3, "itemsAccepted": 2, "errors": errors}))
+
+    receipt = backend.deliver(batch_of(Metrics(NOW, 0, {"a": 1.0, "b": 2.0, "c": 3.0})))
+
+    assert receipt.rejected == {}
+    assert (
+        "1 of its 3 rows: Application Insights refuses it (400): no such metric"
+        in receipt.lowered["writer:0"]
+    )
+
+
+@pytest.mark.parametrize("errors", [5, ["x"], [{"index": 0, "statusCode": "Bad"}], [{"index": "0"}], [None]])
+def test_errors_that_make_no_sense_are_no_reason_to_give_an_event_up(service, backend, errors):
+    service.script.append(answer(206, None, {"itemsReceived": 5, "itemsAccepted": 0, "errors": errors}))
+
+    with pytest.raises((Unavailable, ServerError)):
+        backend.deliver(batch_of(*points(5)))
+
+
+def test_more_items_accepted_than_it_names_is_no_reason_to_send_them_again(service, backend):
+    errors = [{"index": 3, "statusCode": 206, "message": "Telemetry sampled out."}]
+    service.script.append(answer(206, None, {"itemsReceived": 5, "itemsAccepted": 5, "errors": errors}))
+
+    assert list(backend.deliver(batch_of(*points(5))).rejected) == ["writer:3"]
+
+
+@pytest.mark.parametrize("transport", ["opencensus", "azure-monitor"])
+def test_a_credential_that_fails_in_a_way_of_its_own_rejects_nothing(service, transport):
+    with pytest.raises(Unauthorized, match="the vault is down"):
+        backend_for(service, transport, credential="appinsights_credential:failing").deliver(
+            batch_of(*points(1))
+        )
+
+
+def test_an_endpoint_that_a_gone_redirect_named_is_left_again(service, backend):
+    gone = "http://127.0.0.1:9/v2.1/track"
+    service.script.append(answer(307, {"Location": gone}))
+    with pytest.raises(Unavailable):
+        backend.deliver(batch_of(*points(1)))
+
+    backend.deliver(batch_of(*points(1)))
+
+    assert len(service.rows()) == 1
+
+
 def test_what_is_sampled_out_is_said_to_be_lost(service, backend):
     errors = [{"index": 3, "statusCode": 206, "message": "Telemetry sampled out."}]
     body = {"itemsReceived": 5, "itemsAccepted": 4, "errors": errors}

@@ -174,3 +174,28 @@ def test_what_cannot_be_recorded_never_raises_into_the_service(service, logger, 
 
     assert [row["message"] for row in service.rows("traces")] == ["%d ('no number',)"]
     assert "is no mapping" in capsys.readouterr().err
+
+
+def test_an_event_keeps_its_exception_and_what_is_no_number(service, logger, tmp_path):
+    handler = attach(logger, service, tmp_path, as_events=True)
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        logger.exception("failed", extra={"custom_measurements": {"a": None, "b": 1}})
+    close(handler, service)
+
+    (event,) = [row for row in service.rows("customEvents") if row["name"] == "failed"]
+    assert event["customMeasurements"] == {"b": 1}
+    assert event["customDimensions"]["a"] == "None"
+    (exception,) = service.rows("exceptions")
+    assert "ZeroDivisionError" in exception["customDimensions"]["traceback"]
+
+
+def test_each_process_of_a_launcher_has_logs_of_its_own(service, logger, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    handler = attach(logger, service, tmp_path)
+    logger.warning("from rank 1")
+    close(handler, service)
+
+    assert [row["message"] for row in service.rows("traces")] == ["from rank 1"]

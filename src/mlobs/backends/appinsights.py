@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -111,12 +112,15 @@ class AppInsights:
         encoder = Encoder(batch, envelopes, points=_points_in(batch.ref))
         keys: list[str] = []
         sending.send(_noting(encoder, keys), progress)
-        refused = _by_entry(progress.forget(keys))
+        refused, in_part = _by_entry(progress.forget(keys), keys)
+        lowered = {key: reason for key, reason in encoder.lowered.items() if key not in refused}
+        for key, reason in in_part.items():
+            lowered[key] = f"{lowered[key]}; {reason}" if key in lowered else reason
         return Receipt(
             ref=f"{batch.run.run_id} {encoder.points}",
             url=self._page(),
             rejected={**encoder.rejected, **refused},
-            lowered={key: reason for key, reason in encoder.lowered.items() if key not in refused},
+            lowered=lowered,
             vendor_id=batch.run.run_id,
         )
 
@@ -182,13 +186,19 @@ def _points_in(ref: str | None) -> int:
     return int(ref.rpartition(" ")[2]) if ref else 0
 
 
-def _by_entry(refused: dict[str, str]) -> dict[str, str]:
-    """The reasons by the entry's key; of several parts of an entry that were refused, how many."""
+def _by_entry(refused: Mapping[str, str], keys: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The reasons by the entry's key: of those that are refused wholly, and of those that are in part.
+
+    `keys` are of all envelopes, those that are stored included.
+    """
+    parts = Counter(entry_key_of(key)[0] for key in keys)
     found: dict[str, list[str]] = {}
     for key, reason in refused.items():
         found.setdefault(entry_key_of(key)[0], []).append(reason)
-    return {key: _joined(reasons) for key, reasons in found.items()}
-
-
-def _joined(reasons: Sequence[str]) -> str:
-    return reasons[0] if len(reasons) == 1 else f"{len(reasons)} parts of it: {reasons[0]}"
+    wholly = {key: reasons[0] for key, reasons in found.items() if len(reasons) == parts[key]}
+    in_part = {
+        key: f"{len(reasons)} of its {parts[key]} rows: {reasons[0]}"
+        for key, reasons in found.items()
+        if key not in wholly
+    }
+    return wholly, in_part
