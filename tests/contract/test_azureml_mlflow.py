@@ -6,6 +6,7 @@ It has an environment of its own, since the plugin allows MLflow up to 3.15: `ma
 import json
 
 import pytest
+from msgspec.structs import replace
 
 pytest.importorskip("azureml.mlflow", reason="it has an environment of its own: make test-azureml-mlflow")
 
@@ -65,9 +66,8 @@ def job(service, server, monkeypatch):
 
 @pytest.mark.usefixtures("job")
 class TestContract(BackendContract):
-    reads = frozenset(
-        {"params", "metrics", "tags", "run_finished"}
-    )  # files are read from Azure's own hosts alone
+    # The plugin downloads from Azure's own hosts alone, and the traceback of an end is a file.
+    reads = frozenset({"params", "metrics", "tags"})
 
     @pytest.fixture
     def backend(self):
@@ -128,6 +128,28 @@ def test_a_job_that_starts_again_goes_on_with_its_run(server, job):
 
     assert again.ref == job
     assert [one.step for one in server.get_metric_history(job, "loss")] == [0, 1]
+
+
+def test_a_job_that_is_gone_on_with_or_synced_from_elsewhere_keeps_its_status(server, job, monkeypatch):
+    talk, _ = deliver(mlobs.backends.MLflow(), RunFinished(AT + 1, "KILLED", "SIGTERM"))
+    talk.backend = mlobs.backends.MLflow()
+    talk.send(
+        replace(talk.run, at=AT + 2, attempt=2, resumed_from="writer"), Metrics(AT + 3, 1, {"loss": 1.0})
+    )
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    talk.backend = mlobs.backends.MLflow()
+    talk.send(RunFinished(AT + 9, "FINISHED"))
+
+    held = server.get_run(job)
+    assert (held.info.status, held.data.tags["mlobs.status"]) == ("RUNNING", "FINISHED")
+
+
+def test_a_file_whose_batch_comes_again_lies_there_once(service, job):
+    talk, _ = deliver(mlobs.backends.MLflow(), Artifact(AT, "m.bin", 1, data=b"x"))
+    for _ in range(7):
+        talk.repeat()
+
+    assert files(service, job) == {"m.bin": b"x"}
 
 
 def test_params_beyond_200_are_in_a_file(service, server, job):

@@ -22,7 +22,7 @@ from mlobs.names import cut_name, unescape_name
 
 MAX_INLINE_BYTES = 1 << 20  # larger artifacts are named with their size, without content
 _OWN_TAGS = frozenset(
-    {content.RUN_ID, content.STARTED, content.PARENT_RUN_ID, content.PARENT, *content.END_TAGS}
+    {content.RUN_ID, content.JOB, content.STARTED, content.PARENT_RUN_ID, content.PARENT, *content.END_TAGS}
     | {content.ATTEMPT, content.REWOUND, mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
     | {"mlflow.user", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
 )
