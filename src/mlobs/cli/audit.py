@@ -50,19 +50,7 @@ def audit(
         raise UsageError(
             f"{folder.run_id} names no backend - type: mlobs sync {folder.run_id} --backend NAME"
         )
-    found: list[Audit] = []
-    problems: dict[str, str] = {}
-    unreadable: list[str] = []
-    for name in names:
-        try:
-            one = _audit(folder, name, is_named=bool(backend))
-        except MlobsError as error:
-            problems[name] = str(error)
-            continue
-        if one is None:
-            unreadable.append(name)
-        else:
-            found.append(one)
+    found, problems, unreadable = _ask(folder, names, are_named=bool(backend))
     if as_json:
         audits = [asdict(one) | {"agrees": one.agrees} for one in found]
         print_json(
@@ -72,6 +60,26 @@ def audit(
         _print(found, problems, unreadable)
     if problems or not all(one.agrees for one in found):
         raise typer.Exit(1)
+
+
+def _ask(
+    folder: RunFolder, names: list[str], *, are_named: bool
+) -> tuple[list[Audit], dict[str, str], list[str]]:
+    """Ask each backend: what was found, by name why one could not be asked, and those without a way back."""
+    found: list[Audit] = []
+    problems: dict[str, str] = {}
+    unreadable: list[str] = []
+    for name in names:
+        try:
+            one = _audit(folder, name, is_named=are_named)
+        except MlobsError as error:
+            problems[name] = str(error)
+            continue
+        if one is None:
+            unreadable.append(name)
+        else:
+            found.append(one)
+    return found, problems, unreadable
 
 
 def _audit(folder: RunFolder, name: str, *, is_named: bool) -> Audit | None:
