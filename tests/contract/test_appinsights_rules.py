@@ -17,6 +17,9 @@ def service():
     serving.stop()
 
 
+pytestmark = pytest.mark.slow
+
+
 class AppInsightsRules(BackendContract):
     """Both transports keep the same rules; what they delivered is read through azure-monitor-query."""
 

@@ -17,7 +17,7 @@ from appinsights_service import Service
 import mlobs
 from mlobs.events import Artifact, Log, Metrics
 
-pytestmark = pytest.mark.filterwarnings(*OF_OPENCENSUS)
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(*OF_OPENCENSUS)]
 TRANSPORTS = pytest.mark.parametrize("transport", ["opencensus", "azure-monitor"])
 POINTS = 10_000
 MATRIX = np.random.default_rng(5).normal(size=(64, 64))

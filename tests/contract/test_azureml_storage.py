@@ -16,6 +16,7 @@ from mlobs.testing.conversation import AT, Conversation
 
 pytest.importorskip("azureml.core", reason="pip install 'mlobs[azureml]'")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(azurite_blob() is None, reason="Azurite is not installed - make azurite"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

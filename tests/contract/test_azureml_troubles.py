@@ -13,6 +13,7 @@ from mlobs.testing.conversation import AT, Conversation
 
 pytest.importorskip("azureml.core", reason="pip install 'mlobs[azureml]'")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

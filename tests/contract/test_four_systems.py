@@ -13,6 +13,7 @@ from azureml_service import GROUP, SUBSCRIPTION, WORKSPACE, azureml_service, tok
 
 import mlobs
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("azureml.core", reason="pip install 'mlobs[azureml]'")
 HERE = Path(__file__).parent
 KEPT = {name: text for name, text in os.environ.items() if not name.startswith(("MLOBS_", "AZUREML_"))}

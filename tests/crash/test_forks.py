@@ -215,6 +215,7 @@ with tracker.start_run("parent") as run:
     assert board_points(tmp_path, child.run_id, "loss", "runs") == [(0, 2.0)]
 
 
+@pytest.mark.slow
 def test_threads_that_all_fork_while_all_log_lose_nothing_and_never_hang(tmp_path):
     source = """
 import multiprocessing

@@ -114,6 +114,7 @@ def test_who_comes_back_loses_nothing_and_has_the_last_word(tmp_path):
     assert board_points(tmp_path, far.folder.run_id, "loss") == [(0, 0.5), (1, 0.25)]
 
 
+@pytest.mark.slow
 def test_a_silent_run_that_no_sender_watched_is_ended_only_by_name(tmp_path):
     """Its training may be silent for hours; only its user can know."""
     far = FarAway(tmp_path, ago_s=7200)
@@ -126,6 +127,7 @@ def test_a_silent_run_that_no_sender_watched_is_ended_only_by_name(tmp_path):
     assert far.record.status == "CRASHED"
 
 
+@pytest.mark.slow
 def test_a_run_that_may_be_running_is_ended_only_by_force(tmp_path):
     far = FarAway(tmp_path, ago_s=30)
 

@@ -25,7 +25,10 @@ from mlobs.journal.process import is_alive
 from mlobs.journal.store import Store
 
 # MLflow 3.17 on SQLAlchemy 2.1: its own query, deprecated there
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 STARVED_S = 300.0  # the sender has the lowest priority, and this training leaves it no core
 

@@ -14,6 +14,7 @@ from azureml_service import azureml_service
 
 import mlobs
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("azureml.core", reason="pip install 'mlobs[azureml]'")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_classifier.py"
 
