@@ -173,7 +173,7 @@ def test_what_comes_after_the_end_is_sent_while_the_runs_program_still_lives(tmp
     tracker = mlobs.Tracker("attached", store=tmp_path / "store", backends=backends, delivery="thread")
     with tracker.start_run() as outer:
         outer.log_metric("own", 1.0)
-    assert delivered(tmp_path, outer.id, "tensorboard")
+    eventually(lambda: delivered(tmp_path, outer.id, "tensorboard"))
 
     done = attached(tmp_path, outer, "with handle.attach() as run: run.log_metric('late', 2.0)")
 
