@@ -21,10 +21,8 @@ from mlobs.delivery.state import States
 from mlobs.journal.process import is_alive
 from mlobs.journal.store import Store
 
-for name in (
-    "SIGHUP",
-    "SIGINT",
-):  # `nohup`, or a shell's background, ignores them, and so would all programs here
+# `nohup`, or a shell's background, ignores these, and so would each program that is started here.
+for name in ("SIGHUP", "SIGINT"):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         handler = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         signal.signal(getattr(signal, name), handler)
