@@ -49,7 +49,7 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run_started"
     """A run began, or was gone on with; only the process that opens the run writes it.
 
     `attempt` counts from 1, `resumed_from` is the writer of the attempt before, and `at` is later than
-    all that was recorded by then.
+    all that was recorded by then. `number` counts the runs that one process opens, from 1; 0: nobody counted.
     """
 
     at: float
@@ -66,6 +66,7 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run_started"
     mlobs_version: str = ""
     python_version: str = ""
     argv: tuple[str, ...] = ()
+    number: int = 0
 
 
 class Params(msgspec.Struct, frozen=True, array_like=True, tag="params"):
@@ -141,7 +142,10 @@ class Histogram(msgspec.Struct, frozen=True, array_like=True, tag="histogram"):
 
 
 class Dataset(msgspec.Struct, frozen=True, array_like=True, tag="dataset"):
-    """A dataset that the run used, and how strongly its content is pinned, see `Strength`."""
+    """A dataset that the run used, and how strongly its content is pinned, see `Strength`.
+
+    `columns` are a table's types, by name; `digests` what each of its columns, or of a folder's files, holds.
+    """
 
     at: float
     name: str
@@ -154,6 +158,7 @@ class Dataset(msgspec.Struct, frozen=True, array_like=True, tag="dataset"):
     columns: dict[str, str] | None = None
     step: int | None = None
     meta: Meta | None = None
+    digests: dict[str, str] | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):

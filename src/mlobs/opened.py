@@ -24,8 +24,9 @@ from mlobs.journal.store import RunFolder
 from mlobs.journal.writer import AnyWriter
 from mlobs.opening import Begun, Plan, begin
 from mlobs.program import FINISHED, Ending, program
+from mlobs.provenance import record_lost_process, record_process, record_start
 from mlobs.secrets import Redaction
-from mlobs.sending import WAITS
+from mlobs.sending import UNWATCHED, WAITS
 from mlobs.text import printable
 from mlobs.troubles import Troubles
 from mlobs.values import text_of
@@ -53,6 +54,7 @@ class Opened:
     _parent: Opened | None = None
     thread: threading.Thread = field(default_factory=threading.current_thread)
     is_apart: bool = False
+    function: str | None = None
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
     awaited: list[Awaited] = field(default_factory=list)
@@ -99,6 +101,8 @@ class Opened:
         if self.folder is None:
             return
         watch()
+        if self._is_described:
+            record_start(self.writer.append, self.function)
         self._capture(face)
         if not self._is_seen_to():
             self._send(self.folder)
@@ -120,12 +124,21 @@ class Opened:
         """Somebody else's sender delivers what is recorded here: that of the program which opened the run."""
         return self.begun.is_joined and self.folder is not None and opener_lives(self.folder) is not False
 
+    @property
+    def _is_root(self) -> bool:
+        """The program's own run: what holds for the program is recorded there, once."""
+        return not (self.is_child or self.begun.is_joined)
+
+    @property
+    def _is_described(self) -> bool:
+        """What the run is made of is recorded."""
+        return self.folder is not None and self._is_root and self.plan.settings.repro != "off"
+
     def _send(self, folder: RunFolder) -> None:
-        is_sampled = not (self.is_child or self.begun.is_joined)  # the program has one load
-        every_s = self.plan.sample_every_s if is_sampled else None
-        sending = self.plan.sending(is_sampling=every_s is not None)
+        watch = self.plan.watch if self._is_root else UNWATCHED
+        sending = self.plan.sending(watch)
         if sending is not None:
-            sending.open(folder, self.plan.backends, every_s)
+            sending.open(folder, self.plan.here, watch)
 
     def child(self, name: object) -> Opened:
         """Open a run below this one."""
@@ -143,6 +156,8 @@ class Opened:
             self._uncapture()
         with self.troubles.noted("finish", self.facts.run_id):
             try:
+                if self._is_described:
+                    self._describe(ending)
                 self._append_end(ending)
             except Exception as error:
                 self._seal(ending)
@@ -151,6 +166,13 @@ class Opened:
                     f"the end is not in the store, where the run will read as CRASHED: {error}",
                 ) from error
             self._seal(ending)
+
+    def _describe(self, ending: Ending) -> None:
+        """Record what the process has loaded, unless a signal leaves no time for it."""
+        if ending.reason in ("SIGTERM", "SIGHUP"):
+            record_lost_process(self.writer.append, f"the process was ending by {ending.reason}")
+        else:
+            record_process(self.writer.append, self.writer.keep_bytes)
 
     def _append_end(self, ending: Ending) -> None:
         """Record how it ended; who joined a run only says what went wrong there."""
@@ -188,6 +210,8 @@ class Opened:
         self.writer.close()
         if self.folder is None:
             return
+        if self._is_described:
+            self._tell_end(self.folder)
         if not self.folder.path.is_dir():
             raise StoreError.of(
                 FileNotFoundError(errno.ENOENT, _GONE),
@@ -203,6 +227,11 @@ class Opened:
             self._await(awaited)
         elif self.awaited:
             self._await(self.awaited)
+
+    def _tell_end(self, folder: RunFolder) -> None:
+        sending = self.plan.sending(self.plan.watch)
+        if sending is not None:
+            sending.ended(folder)
 
     def _takes_over(self, folder: RunFolder, awaited: Sequence[Awaited]) -> bool:
         """Deliver what was recorded into another program's run, if that program does not."""

@@ -28,7 +28,7 @@ from mlobs.program import program
 from mlobs.ranks import ALONE, Rank
 from mlobs.resuming import Past, Wish, past_of_state
 from mlobs.secrets import public_arguments
-from mlobs.sending import Patience, Sending
+from mlobs.sending import UNWATCHED, Patience, Sending, Watch
 from mlobs.troubles import caller, log
 from mlobs.values import text_of
 from mlobs.version import __version__
@@ -63,10 +63,19 @@ class Plan:
         is_wished = settings.system_metrics and settings.mode == "online"
         return settings.system_metrics_s if is_wished and can_sample() else None
 
-    def sending(self, *, is_sampling: bool = False) -> Sending | None:
-        """Who delivers, or samples; None if there is nothing to deliver to, or not now."""
-        is_needed = bool(self.backends) or is_sampling
-        if self.store is None or not is_needed or self.settings.mode != "online":
+    @property
+    def watch(self) -> Watch:
+        """What is recorded of the program beside what it logs."""
+        return Watch(self.sample_every_s, self.settings.repro)
+
+    @property
+    def here(self) -> tuple[Backend, ...]:
+        """The backends that runs are sent to now: none while offline."""
+        return self.backends if self.settings.mode == "online" else ()
+
+    def sending(self, watch: Watch = UNWATCHED) -> Sending | None:
+        """Who delivers, and watches the program; None if there is nothing to do, or not now."""
+        if self.store is None or not (self.here or watch.is_needed):
             return None
         patience = Patience(self.settings.linger_s, self.settings.hang_timeout_s)
         return program().sending(self.settings.delivery, self.store, patience)
@@ -151,6 +160,7 @@ def facts_here(
         mlobs_version=__version__,
         python_version=platform.python_version(),
         argv=_command_line(),
+        number=next(program().numbers),
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, Literal, NamedTuple, Protocol
 
 from mlobs.events import Status
@@ -73,6 +74,7 @@ class Program:
         self.exit_note: tuple[Ending, dict[str, int]] = FINISHED, {}
         self.runs: dict[str, OpenRun] = {}
         self.budget = Budget()
+        self.numbers = count(1)  # of the runs that this process opens
         self._senders: dict[str, Sending] = {}
         self._lock = threading.RLock()
 

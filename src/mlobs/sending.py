@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from mlobs.backend import Backend
-from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, to_line
+from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, RunEnded, to_line
 from mlobs.delivery.registry import spec_of
 from mlobs.journal import access
 from mlobs.journal.process import this_process
@@ -20,6 +20,7 @@ from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
 LAST_READING_S = 1.0  # of the load; it takes milliseconds, or for ever where a driver hangs
+LAST_CAPTURE_S = 10.0  # of code and environment; it takes 0.5 s, and nobody can do it later
 WAITS = "the rest waits in the store"
 
 
@@ -34,6 +35,25 @@ class Patience(NamedTuple):
         return Patience(*map(max, self, other))
 
 
+class Watch(NamedTuple):
+    """What is recorded of the program beside what it logs.
+
+    Its load every `sample_every_s` seconds, None: never; of its code and environment what the setting
+    `repro` says.
+    """
+
+    sample_every_s: float | None = None
+    repro: str = "off"
+
+    @property
+    def is_needed(self) -> bool:
+        """Anything at all is."""
+        return self.sample_every_s is not None or self.repro != "off"
+
+
+UNWATCHED = Watch()
+
+
 class Sending(Protocol):
     """What a run needs of delivery. No method waits for a backend.
 
@@ -41,10 +61,12 @@ class Sending(Protocol):
     same, and that is said once.
     """
 
-    def open(
-        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
-    ) -> None:
-        """Deliver this run to these backends from now on, and sample the program's load for it."""
+    def open(self, folder: RunFolder, backends: Sequence[Backend], watch: Watch = UNWATCHED) -> None:
+        """Deliver this run to these backends from now on, and watch the program for it."""
+        ...
+
+    def ended(self, folder: RunFolder) -> None:
+        """The end of this run is recorded."""
         ...
 
     def flush(self) -> None:
@@ -88,18 +110,22 @@ class SenderProcess:
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
-    def open(
-        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
-    ) -> None:
+    def open(self, folder: RunFolder, backends: Sequence[Backend], watch: Watch = UNWATCHED) -> None:
         """Tell the sender of this run; the first starts it."""
         with self._lock, self._setbacks.said():
             specs = tuple(spec_of(backend) for backend in backends)
-            order = OpenRun(os.fsencode(folder.path), specs, sample_every_s)
+            order = OpenRun(os.fsencode(folder.path), specs, watch.sample_every_s, watch.repro)
             self._opened.append(order)
             if not self.is_alive():
                 self._start()  # tells it of this run too
             else:
                 self._tell(order)
+
+    def ended(self, folder: RunFolder) -> None:
+        """Tell the sender; one that died learns it from the journal."""
+        with self._lock, self._setbacks.said():
+            if self.is_alive():
+                self._tell(RunEnded(os.fsencode(folder.path)))
 
     def flush(self) -> None:
         """Tell the sender that somebody waits; start another if it died."""
@@ -201,28 +227,35 @@ class SenderThread:
     """The same lanes in threads of this process: live objects, or no process may be started."""
 
     def __init__(self, patience: Patience) -> None:
+        from mlobs.sender.capturer import Capturer
         from mlobs.sender.host import Host
         from mlobs.sender.sampler import Sampler
 
         self._patience = patience
         self._sampler = Sampler(this_process())
+        self._capturer = Capturer()
         self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
         self._setbacks = _Setbacks("the threads of delivery cannot be started")
         self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
 
-    def open(
-        self, folder: RunFolder, backends: Sequence[Backend], sample_every_s: float | None = None
-    ) -> None:
+    def open(self, folder: RunFolder, backends: Sequence[Backend], watch: Watch = UNWATCHED) -> None:
         """Start the lanes of these very objects, if need be, and give them the run."""
         with self._lock:
-            if sample_every_s is not None:
-                with self._setbacks.said():
-                    self._sampler.open(folder, sample_every_s)
+            with self._setbacks.said():
+                if watch.sample_every_s is not None:
+                    self._sampler.open(folder, watch.sample_every_s)
+                if watch.repro != "off":
+                    self._capturer.open(folder, watch.repro)
             if not backends:
                 return
             self._unopened.append((folder, {str(id(backend)): backend for backend in backends}))
             self._open_all()
+
+    def ended(self, folder: RunFolder) -> None:
+        """Have what the run was made of put together."""
+        with self._setbacks.said():
+            self._capturer.ended(folder)
 
     def flush(self) -> None:
         """Make the lanes send at once."""
@@ -249,6 +282,7 @@ class SenderThread:
         """Stop the lanes; what is left waits in the store."""
         with self._lock:
             self._sampler.stop(min(wait_s, LAST_READING_S))
+            self._capturer.finish(max(wait_s, LAST_CAPTURE_S))
             self._host.close(wait_s)
 
     def forget(self) -> None:

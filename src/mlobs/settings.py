@@ -182,6 +182,11 @@ class Settings:
     system_metrics_s: float = _row(
         10.0, Kind("seconds, 0.5 or more", 10.0, _interval, float), "seconds between two samples of it"
     )
+    repro: Literal["auto", "full", "off"] = _row(
+        "auto",
+        _one_of("auto", "full", "off"),
+        "what is kept of a run's code and environment: auto what changed since it was pushed, full all of it",
+    )
     linger_s: float = _row(300.0, _SECONDS, "seconds that the sender goes on trying after the program ended")
     backend_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -29,19 +29,27 @@ class OpenRun(msgspec.Struct, frozen=True, tag="open"):
     """Deliver this run to these backends; `folder` is the run's folder, absolute.
 
     Paths travel as `os.fsencode` gives them: a name on the disk need not be UTF-8. The program's load
-    is recorded into the run every `sample_every_s` seconds, None: never.
+    is recorded into the run every `sample_every_s` seconds, None: never. `repro` says what is captured of
+    its code and environment, as the setting does.
     """
 
     folder: bytes
     backends: tuple[BackendSpec, ...]
     sample_every_s: float | None = None
+    repro: str = "off"
+
+
+class RunEnded(msgspec.Struct, frozen=True, tag="ended"):
+    """The end of this run is recorded: nothing more comes from the program."""
+
+    folder: bytes
 
 
 class Flush(msgspec.Struct, frozen=True, tag="flush"):
     """Somebody waits: send what there is, without gathering larger batches."""
 
 
-Order: TypeAlias = Hello | OpenRun | Flush
+Order: TypeAlias = Hello | OpenRun | RunEnded | Flush
 
 _decode: Callable[[bytes], Order] = msgspec.msgpack.Decoder(Order).decode
 

@@ -3,6 +3,8 @@
 STORE/runs/RUN_ID/WRITER.journal       the record, one file per writer
 STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record; .final: in the final form
 STORE/runs/RUN_ID/delivery/            what each backend has
+STORE/snapshots/                       code and environments, once each; runs hold links to them
+STORE/datasets/                        the versions of datasets that runs have used
 STORE/senders/                         the senders' own output
 """
 
@@ -73,6 +75,16 @@ class Store:
     def senders(self) -> Path:
         """The folder of the senders' output."""
         return self.path / "senders"
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of code and environments that are kept once, whatever many runs had them."""
+        return self.path / "snapshots"
+
+    @property
+    def datasets(self) -> Path:
+        """The folder of the versions of datasets."""
+        return self.path / "datasets"
 
     def create(self) -> None:
         """Make the folder, if need be, and make sure that runs can be written to it.

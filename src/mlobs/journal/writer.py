@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mlobs.errors import StoreError
 from mlobs.events import Event
-from mlobs.journal.blobs import blob_path, keep_bytes, keep_file, move_file
+from mlobs.journal.blobs import blob_path, keep_bytes, keep_file, link_file, move_file
 from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import FORMAT, PREFIXES, Header, encode, frame
 from mlobs.journal.process import is_data_worker, this_process
@@ -100,6 +100,17 @@ class Writer:
         if own.id:
             keep_bytes(blob_path(self.folder, own.id, ordinal), content)
         return ordinal
+
+    def keep_link(self, source: Path) -> tuple[int, int]:
+        """Keep a file of the store that never changes, and return its ordinal and its size in bytes.
+
+        Raises:
+            StoreError: there is no room for it.
+            OSError: the file cannot be read.
+        """
+        own = self._own()
+        ordinal = next(own.blobs)
+        return ordinal, link_file(blob_path(self.folder, own.id, ordinal), source) if own.id else 0
 
     def keep_file(
         self, source: Path, copied: Callable[[int], None] | None = None, *, is_ours: bool = False
@@ -199,6 +210,17 @@ class NullWriter:
         """Forget the payload."""
         del content
         return 0
+
+    def keep_link(self, source: Path) -> tuple[int, int]:
+        """Keep a file of the store that never changes, and return its ordinal and its size in bytes.
+
+        Raises:
+            StoreError: there is no room for it.
+            OSError: the file cannot be read.
+        """
+        own = self._own()
+        ordinal = next(own.blobs)
+        return ordinal, link_file(blob_path(self.folder, own.id, ordinal), source) if own.id else 0
 
     def keep_file(
         self, source: Path, copied: Callable[[int], None] | None = None, *, is_ours: bool = False

@@ -15,12 +15,13 @@ from typing import NoReturn
 
 from mlobs.backend import Backend
 from mlobs.delivery.lane import describe
-from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, from_line, key_of
+from mlobs.delivery.orders import Flush, Hello, OpenRun, Order, RunEnded, from_line, key_of
 from mlobs.delivery.registry import build
 from mlobs.delivery.state import LaneChanged, StateWriter
 from mlobs.events import BackendSpec
 from mlobs.journal.store import RunFolder, Store
 from mlobs.sender.adoption import adopt
+from mlobs.sender.capturer import Capturer
 from mlobs.sender.descriptors import raise_limit
 from mlobs.sender.host import Host
 from mlobs.sender.lifeline import LifeLine, first_line
@@ -32,6 +33,7 @@ from mlobs.sender.watchdog import rest, stay_awake
 
 FSYNC_S = 5.0  # what a power cut may cost at most
 DRAIN_LOOK_S = 0.05
+LAST_CAPTURE_S = 1.0  # for what is left to capture, where it may linger no longer
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class _Sender:
         self._held = dict(legacy.held)
         self._host = Host(legacy.hello.sender_id, is_durable=True, held=legacy.held)
         self._sampler = Sampler(legacy.hello.trainer)
+        self._capturer = Capturer()
         self._output: Path | None = None
         self._is_told_to_leave = False
         self._complained: set[str] = set()
@@ -101,6 +104,7 @@ class _Sender:
         self._sampler.stop()
         if not self._is_told_to_leave:
             self._settle_the_rest()
+        self._capturer.stop(LAST_CAPTURE_S)
         stay_awake(self._hello.hang_timeout_s)
         is_clean = self._host.close(with_trim=not self._is_told_to_leave)
         rest()
@@ -116,6 +120,10 @@ class _Sender:
             self._leave_at = time.monotonic() + self._hello.linger_s
         self._attempt(self._host.end_abandoned)
         self._attempt(self._host.announce_lingering)
+        self._capturer.end_all()
+        while not self._capturer.is_done() and self._may_linger():
+            self._mind_hung_calls()
+            time.sleep(DRAIN_LOOK_S)
         self._host.finish()
         while not self._attempt(self._host.keep_on_disk) and self._may_linger():
             self._mind_hung_calls()
@@ -163,6 +171,8 @@ class _Sender:
                 self._open(order)
             case Flush():
                 self._host.flush()
+            case RunEnded():
+                self._capturer.ended(_folder_of(order))
             case Hello():
                 self._hello = order  # another of its trackers lets it linger longer
 
@@ -182,9 +192,12 @@ class _Sender:
             ) as error:  # a third party's import and constructor raise whatever they like
                 _log.exception("backend %s cannot be built", spec.name)
                 self._attempt(partial(self._say_unbuilt, folder, spec, error))
-        self._host.open(folder, backends)
+        if order.backends or order.sample_every_s is not None:
+            self._host.open(folder, backends)
         if order.sample_every_s is not None:
             self._sampler.open(folder, order.sample_every_s)
+        if order.repro != "off":
+            self._capturer.open(folder, order.repro)
 
     def _adopt(self) -> bool:
         """Take one more run that an earlier program's sender had to leave, if there is one."""
@@ -217,7 +230,7 @@ class _Sender:
         self._is_told_to_leave = True
 
 
-def _folder_of(order: OpenRun) -> RunFolder:
+def _folder_of(order: OpenRun | RunEnded) -> RunFolder:
     return RunFolder(Path(os.fsdecode(order.folder)))
 
 

@@ -1,0 +1,107 @@
+"""What only the training process can say of how its results came about: its start, and its libraries."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mlobs.events import Event, Snapshot
+from mlobs.secrets import masked
+from mlobs.troubles import log
+from mlobs.values import text_of
+
+Append = Callable[[Event], None]
+
+NATIVE, MODULES, NOTEBOOK, SEEDS = "native", "modules", "notebook", "seeds"  # parts of the snapshot
+_OFTEN_S = 60.0  # a sweep of short runs is described once a minute: 30 ms each would be a second of 33 runs
+
+
+def record_start(append: Append, function: str | None) -> None:
+    """Record how the program was started, and what seeded it; 0.1 ms.
+
+    `function` is the decorated function whose call the run is, as `module:qualified name`.
+    """
+    from mlobs.repro.entry import ENTRY, entry_facts
+
+    def entry() -> dict[str, Any]:
+        return {**_once(entry_facts), **({"function": function} if function else {})}
+
+    _record(append, ENTRY, entry)
+    seeding = _last_seeding()
+    if seeding is not None:
+        append(Snapshot(time.time(), SEEDS, seeding))
+
+
+def record_process(append: Append, keep: Callable[[bytes], int]) -> None:
+    """Record what the process has loaded by now, at the end of a run: libraries load late; 30 ms.
+
+    `keep` keeps a payload and returns the ordinal of its blob.
+    """
+    from mlobs.repro.modules import module_facts
+    from mlobs.repro.native import native_facts
+
+    loaded = len(sys.modules)
+    _record(append, NATIVE, lambda: _lately(native_facts, loaded, _era()))
+    _record(append, MODULES, lambda: _lately(module_facts, loaded, _era()))
+    if "IPython" in sys.modules:
+        _record_notebook(append, keep)
+
+
+def record_lost_process(append: Append, reason: str) -> None:
+    """Record that nobody could look at the process's libraries any more."""
+    for part in (NATIVE, MODULES):
+        append(Snapshot(time.time(), part, {}, missing=reason))
+
+
+def _record_notebook(append: Append, keep: Callable[[bytes], int]) -> None:
+    from mlobs.repro.notebooks import executed_notebook
+
+    try:
+        notebook = executed_notebook()
+        if notebook is None:
+            return
+        content = masked(notebook.text).encode()
+        facts = {**notebook.facts(), "file": "executed.py", "size_bytes": len(content)}
+        append(Snapshot(time.time(), NOTEBOOK, facts, keep(content)))
+    except Exception as error:  # training goes on, whatever IPython makes of its history
+        append(Snapshot(time.time(), NOTEBOOK, {}, missing=_reason(error)))
+
+
+def _record(append: Append, part: str, capture: Callable[[], dict[str, Any]]) -> None:
+    """Record one part; what cannot be had is recorded with its reason, and costs the training nothing."""
+    try:
+        snapshot = Snapshot(time.time(), part, capture())
+    except Exception as error:
+        log.warning("the snapshot of the run lacks its %s: %s", part, _reason(error))
+        snapshot = Snapshot(time.time(), part, {}, missing=_reason(error))
+    append(snapshot)
+
+
+def _reason(error: Exception) -> str:
+    return masked(text_of(f"{type(error).__name__}: {error}"))
+
+
+@functools.cache
+def _once(facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return facts()
+
+
+@functools.lru_cache(maxsize=4)
+def _lately(facts: Callable[[], dict[str, Any]], loaded: int, era: int) -> dict[str, Any]:
+    """The facts as they are, or were less than a minute ago if no module was loaded since."""
+    del loaded, era  # the keys
+    return facts()
+
+
+def _era() -> int:
+    return int(time.monotonic() / _OFTEN_S)
+
+
+def _last_seeding() -> dict[str, Any] | None:
+    """What `mlobs.seed_everything` did in this process, if it was called."""
+    seeds = sys.modules.get("mlobs.repro.seeds")
+    report = seeds.last_seeding() if seeds is not None else None
+    return report.facts() if report is not None else None

@@ -1,0 +1,134 @@
+"""What the sender captures of a program: its code and its environment, kept once per content."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mlobs.errors import MlobsError
+from mlobs.events import RunStarted, Snapshot
+from mlobs.journal import access
+from mlobs.journal.store import Store
+from mlobs.journal.writer import Writer
+from mlobs.repro.code import CodeRoot, snapshot_code
+from mlobs.repro.environment import capture_environment
+from mlobs.secrets import masked
+
+CODE, ENVIRONMENT, PATCH, FILES = "code", "environment", "patch", "files"  # parts of the snapshot
+_MOST_NAMED = 100
+
+
+class Captured(NamedTuple):
+    """One part of a program's snapshot: its facts and the file of the store that belongs to it, or why not."""
+
+    part: str
+    facts: dict[str, Any]
+    kept: Path | None = None
+    missing: str | None = None
+
+
+def capture(
+    store: Store, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool = False
+) -> list[Captured]:
+    """Capture the code and the environment of the program that opened a run, as they are now.
+
+    `entry` says how it was started, see `entry_facts`. With `is_full` the code is kept whole, with what
+    has been pushed, and the files of installed packages are compared with what was installed. What
+    cannot be captured is there with its reason.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    place = store.snapshots
+    access.make_folder(place)
+    captured = _part(CODE, lambda: _code(place, start, entry, is_full=is_full))
+    captured += _part(ENVIRONMENT, lambda: _environment(place))
+    return captured + (_part(FILES, _changed_files) if is_full else [])
+
+
+def record(captured: Iterable[Captured], writer: Writer) -> None:
+    """Write what was captured into a run, which gets links to the files.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    for part, facts, kept, missing in captured:
+        ordinal = None
+        if kept is not None:
+            ordinal, facts["size_bytes"] = writer.keep_link(kept)
+        writer.append(Snapshot(time.time(), part, facts, ordinal, missing))
+
+
+def _part(part: str, find: Callable[[], Iterator[Captured]]) -> list[Captured]:
+    try:
+        return list(find())
+    except MlobsError as error:
+        return [Captured(part, {}, missing=masked(str(error)))]
+    except Exception as error:  # other people's repositories and disks: the rest is captured all the same
+        return [Captured(part, {}, missing=masked(f"{type(error).__name__}: {error}"))]
+
+
+def _code(
+    place: Path, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool
+) -> Iterator[Captured]:
+    with tempfile.TemporaryDirectory(prefix=".capturing-", dir=place) as scratch:
+        found = snapshot_code(
+            script=_script(entry),
+            cwd=Path(entry.get("cwd") or "."),
+            scratch=Path(scratch),
+            started_at=start.at,
+            is_whole=is_full,
+        )
+        for root in found.roots:
+            base = "" if root.base is None else f"-{root.base[:12]}"
+            kept = _kept(place / f"{root.tree}{base}.pack", found.packs[root.tree])
+            facts = {**msgspec.to_builtins(root), "file": f"{root.tree[:12]}.pack"}
+            facts.pop("patch", None)
+            yield Captured(_place(CODE, root), facts, kept)
+            if root.patch:
+                content = root.patch.encode("utf-8", "surrogateescape")
+                facts = {"file": "changes.diff"}
+                yield Captured(_place(PATCH, root), facts, _kept(place / f"{root.tree}{base}.diff", content))
+
+
+def _environment(place: Path) -> Iterator[Captured]:
+    found = capture_environment(sys.path)
+    content = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    facts = {**found.summary(), "file": "environment.json"}
+    yield Captured(ENVIRONMENT, facts, _kept(place / f"{found.content_digest()}.json", content))
+
+
+def _changed_files() -> Iterator[Captured]:
+    from mlobs.repro.tampering import verify_files
+
+    changed = [f"{one.package}: {one.path}: {one.reason}" for one in verify_files()]
+    yield Captured(FILES, {"changed": changed[:_MOST_NAMED], "count": len(changed)})
+
+
+def _script(entry: Mapping[str, Any]) -> Path | None:
+    target = entry.get("target")
+    return Path(target) if entry.get("kind") in ("script", "notebook") and target else None
+
+
+def _place(part: str, root: CodeRoot) -> str:
+    return part if root.place == "" else f"{part}/{root.place}"
+
+
+def _kept(path: Path, content: Path | bytes) -> Path:
+    """Put content into the store under a name that says what it is, unless it is there."""
+    if path.exists():
+        return path
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    with os.fdopen(access.open_file(unfinished, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(content.read_bytes() if isinstance(content, Path) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return path

@@ -1,0 +1,144 @@
+"""The snapshot of a program: a thread that captures what its runs are made of, beside delivery.
+
+It is a thread of its own because a disk or a repository may be slow, and delivery goes on meanwhile.
+The thread is the sender's, or the program's with `delivery="thread"`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlobs.events import Snapshot
+from mlobs.journal.store import RunFolder, Store
+from mlobs.journal.writer import Writer
+from mlobs.read.record import RunRecord, liveness, read_run
+
+if TYPE_CHECKING:
+    from mlobs.repro.capture import Captured
+
+FRESH_S = 10.0  # a sweep starts many runs a second, and each capture takes 0.3 s of a processor
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Latest:
+    """What was captured last, of what, and when (monotonic clock)."""
+
+    wanted: tuple[Any, ...]
+    at_s: float
+    captured: list[Captured]
+
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.at_s < FRESH_S
+
+
+class Capturer:
+    """Captures code and environment of the runs given to `open`, and puts together their recipe at the end.
+
+    What goes wrong is recorded in the run with its reason, or logged; it ends nothing.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._writers: dict[Path, Writer] = {}  # of the thread alone
+        self._unsettled: dict[Path, RunFolder] = {}
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+        self._latest: _Latest | None = None
+
+    def open(self, folder: RunFolder, level: str) -> None:
+        """Capture the program for this run; `level` is "auto" or "full"."""
+        self._unsettled[folder.path] = folder
+        self._do(partial(self._capture, folder, level))
+
+    def ended(self, folder: RunFolder) -> None:
+        """Put together what the run was made of: its end is recorded."""
+        if self._unsettled.pop(folder.path, None) is not None:
+            self._do(partial(self._settle, folder))
+
+    def end_all(self) -> None:
+        """Do so for all runs; nothing more comes from the program."""
+        for folder in list(self._unsettled.values()):
+            self.ended(folder)
+        self._tasks.put(None)
+
+    def is_done(self) -> bool:
+        """Tell, after `end_all`, whether everything is recorded."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def stop(self, wait_s: float) -> None:
+        """Begin nothing more; what is in hand may take so long, and is given up then."""
+        self._is_stopping = True
+        self._join(wait_s)
+
+    def finish(self, wait_s: float) -> None:
+        """Finish all that is to be done, within this time."""
+        self.end_all()
+        self._join(wait_s)
+
+    def _join(self, wait_s: float) -> None:
+        self._tasks.put(None)
+        if self._thread is not None:
+            self._thread.join(wait_s)
+
+    def _do(self, task: Callable[[], None]) -> None:
+        self._tasks.put(task)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="mlobs-snapshot", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None and not self._is_stopping:
+            try:
+                task()
+            except Exception:
+                _log.exception("a part of the snapshot is lost")
+        for writer in self._writers.values():
+            writer.close()
+
+    def _capture(self, folder: RunFolder, level: str) -> None:
+        from mlobs.repro.capture import CODE, capture, record
+        from mlobs.repro.entry import ENTRY
+
+        run = read_run(folder, liveness())
+        if run is None or run.latest is None or _is_captured(run, CODE):
+            return
+        entry = run.snapshots.get(ENTRY, Snapshot(0.0, ENTRY, {})).facts
+        wanted = (folder.store, entry.get("target"), entry.get("cwd"), level)
+        if self._latest is None or self._latest.wanted != wanted or not self._latest.is_fresh():
+            captured = capture(Store(folder.store), run.latest, entry, is_full=level == "full")
+            self._latest = _Latest(wanted, time.monotonic(), captured)
+        record(self._latest.captured, self._writer(folder))
+
+    def _settle(self, folder: RunFolder) -> None:
+        from mlobs.repro.recipe import recipe_tags
+
+        try:
+            record = read_run(folder, liveness())
+            tags = None if record is None else recipe_tags(record)
+            if tags is not None:
+                self._writer(folder).append(tags)
+        finally:
+            writer = self._writers.pop(folder.path, None)
+            if writer is not None:
+                writer.close()
+
+    def _writer(self, folder: RunFolder) -> Writer:
+        if folder.path not in self._writers:
+            self._writers[folder.path] = Writer(folder.path, folder.run_id, mapped=False)
+        return self._writers[folder.path]
+
+
+def _is_captured(record: RunRecord, part: str) -> bool:
+    """An earlier sender of this very attempt has captured it."""
+    found = record.snapshots.get(part)
+    return found is not None and record.latest is not None and found.at >= record.latest.at
