@@ -66,8 +66,8 @@ def track(
 ) -> Function | Callable[[Function], Function]:
     """Decorate a train function on the default tracker, made at the first call; see `Tracker.track`."""
 
-    def start(run_name: str, params: Mapping[str, Any]) -> Run:
-        return start_run(run_name, experiment=experiment, params=params)
+    def start(run_name: str, params: Mapping[str, Any], called: str) -> Run:
+        return _default_tracker()._start(run_name, params, experiment=experiment, function=called)  # noqa: SLF001 - the module's own way in
 
     def decorate(inner: Function) -> Function:
         return tracked(inner, start, name=name, log_return=log_return)
@@ -103,6 +103,7 @@ def _no_run() -> str:
 log_artifact = _on_current(Run.log_artifact)
 log_artifacts = _on_current(Run.log_artifacts)
 log_confusion_matrix = _on_current(Run.log_confusion_matrix)
+log_dataset = _on_current(Run.log_dataset)
 log_dict = _on_current(Run.log_dict)
 log_figure = _on_current(Run.log_figure)
 log_histogram = _on_current(Run.log_histogram)

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from mlobs import current
+from mlobs.call_data import datasets_in, models_in
 from mlobs.errors import UsageError
 from mlobs.run import Run, current_run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-LogReturn: TypeAlias = Literal["metrics"] | None
-Start: TypeAlias = Callable[[str, Mapping[str, Any]], Run]  # of a name and params
+LogReturn: TypeAlias = Literal["metrics", "models", "all"] | None
+Start: TypeAlias = Callable[[str, Mapping[str, Any], str], Run]  # of a name, params and the function
 _SKIPPED = ("self", "cls")
 _MAX_ITEMS = (
     1000  # of a collection that is a parameter: nobody compares longer ones, and they take 0.7 us an item
@@ -117,10 +118,24 @@ class _Call:
         given = complete.arguments.get("run")
         outer = given if isinstance(given, Run) else current_run()
         params = self._params(complete.arguments)
-        run = outer.child(self._name, params=params) if outer is not None else self._start(self._name, params)
+        run = self._opened(outer, params)
+        run.log_inputs(datasets_in(self._named(complete.arguments)))
         if self._takes_run and _is_left_to_us(given):
             bound.arguments["run"] = run
         return run, bound.args, bound.kwargs
+
+    def _opened(self, outer: Run | None, params: Mapping[str, Any]) -> Run:
+        if outer is not None:
+            return outer.child(self._name, params=params)
+        return self._start(self._name, params, f"{self._function.__module__}:{self._function.__qualname__}")
+
+    def _named(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name, those of `**kwargs` too."""
+        named = dict(arguments)
+        for name, parameter in self._signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(named.pop(name, {}))
+        return {name: value for name, value in named.items() if name not in _SKIPPED}
 
     def _params(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {}
@@ -135,10 +150,13 @@ class _Call:
         return params
 
     def _keep_result(self, run: Run, result: Any) -> Any:
-        """Record the numbers of a mapping as final metrics, and give the result back as it is."""
-        numbers_in = _numbers_in(result) if self._log_return == "metrics" else {}
+        """Record numbers of a mapping as final metrics, and models, as asked; give the result back as it is."""
+        numbers_in = _numbers_in(result) if self._log_return in ("metrics", "all") else {}
         if numbers_in:
             run.log_final(numbers_in)
+        if self._log_return in ("models", "all"):
+            for name, model in models_in(result).items():
+                run.log_model(name, model)
         return result
 
 

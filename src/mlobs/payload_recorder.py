@@ -1,8 +1,7 @@
-"""The calls that record more than numbers: texts, pictures, tables, files and models."""
+"""The calls that record more than numbers: texts, pictures, tables and files."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 from mlobs.errors import UsageError
 from mlobs.events import Meta, Role
 from mlobs.opened import Opened
-from mlobs.payloads import figures, files, histograms, images, matrices, models, tables, texts
+from mlobs.payloads import figures, files, histograms, images, matrices, tables, texts
 from mlobs.payloads.calls import Calls
 from mlobs.payloads.images import Layout
-from mlobs.payloads.models import Serializer
-from mlobs.payloads.payload import Payload, clean_path, keep
+from mlobs.payloads.payload import Payload, keep
 from mlobs.values import meta_of, optional_step
 
 
@@ -169,35 +167,6 @@ class PayloadRecorder:
             if not source.is_dir():
                 raise UsageError(f"log_artifacts: {source} is a file; use log_artifact")
             self._keep_files(source, artifact_path, None, meta_of(meta))
-
-    def log_model(
-        self,
-        name: str,
-        model: Any,
-        step: int | None = None,
-        *,
-        serializer: Serializer | None = None,
-        meta: Meta | None = None,
-    ) -> None:
-        """Record a model, saved by its own framework, as files in the run's folder `name`.
-
-        Known are scikit-learn, torch (the state dict), XGBoost, LightGBM, CatBoost, Keras and ONNX;
-        of anything else its own `save_pretrained`, `save_model` or `save` is called. Otherwise give a
-        `serializer`: it gets the model and a path, to which it writes a file or a folder. mlobs itself
-        pickles nothing but estimators of scikit-learn.
-        """
-        place = self._opened.folder
-        if place is None:
-            return
-        with self._troubles.noted("log_model", name):
-            path = clean_path(name)
-            with tempfile.TemporaryDirectory(prefix="saving-", dir=place.path) as temporary:
-                folder = Path(temporary)
-                facts = models.save_model(name, model, folder, serializer)
-                more, number = {**(meta_of(meta) or {}), **facts}, optional_step(step)
-                found = list(files.files_of(folder, path))
-                self._tell_left(name, number, {one for _, one in found})
-                self._keep_each(found, number, more, "model")
 
     def _record(
         self, call: str, name: str, make: Callable[[], Iterable[Payload]], step: object, meta: object

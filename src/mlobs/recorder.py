@@ -15,7 +15,7 @@ from mlobs.errors import UsageError
 from mlobs.events import Meta, Metrics, Tags
 from mlobs.ledger import Ledger
 from mlobs.opened import Opened
-from mlobs.payload_recorder import PayloadRecorder
+from mlobs.provenance_recorder import ProvenanceRecorder
 from mlobs.resuming import SavedState
 from mlobs.secrets import REDACTED, Redaction
 from mlobs.troubles import caller, log, names_in
@@ -33,7 +33,7 @@ from mlobs.values import (
 _STEP_BITS = 63  # and a sign: what journals and vendors hold
 
 
-class Recorder(PayloadRecorder):
+class Recorder(ProvenanceRecorder):
     """The `log_*` methods of one run; usable from any thread.
 
     - When a call returns, what it recorded survives `kill -9` of the process.
