@@ -33,6 +33,7 @@ class Contents:
     histograms: list[Histogram] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    snapshot_writers: dict[str, str] = field(default_factory=dict)
     models: list[ModelFingerprint] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
 
@@ -53,6 +54,7 @@ class Contents:
                 self.datasets.append(event)
             case Snapshot():
                 self.snapshots[event.part] = event
+                self.snapshot_writers[event.part] = writer
             case ModelFingerprint():
                 self.models.append(event)
             case Unknown():

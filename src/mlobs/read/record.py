@@ -26,6 +26,7 @@ from mlobs.events import (
     Unknown,
 )
 from mlobs.journal import process
+from mlobs.journal.blobs import blob_path
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 from mlobs.read.artifact import StoredArtifact, stored
@@ -83,6 +84,14 @@ class RunRecord:
     end: RunFinished | None
     folder: RunFolder = field(repr=False)
     points: Points = field(repr=False)
+    _snapshot_writers: dict[str, str] = field(repr=False)
+
+    def snapshot_file(self, part: str) -> Path | None:
+        """Where the file lies that belongs to a part of the snapshot, such as the code; None: it has none."""
+        snapshot = self.snapshots.get(part)
+        if snapshot is None or snapshot.blob is None:
+            return None
+        return blob_path(self.folder.path, self._snapshot_writers[part], snapshot.blob)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -176,6 +185,7 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         end=verdict.end,
         folder=folder,
         points=points,
+        _snapshot_writers=contents.snapshot_writers,
     )
 
 

@@ -1,0 +1,119 @@
+"""A run's recipe in one word: the same recipe on the same machine is expected to give the same model.
+
+    recipe1 = BLAKE3 of the canonical JSON of: code trees by place, entry point, params, dataset fingerprints
+              by context and name, environment digest, seeds, world size, number of the run in its program
+    machine1 = BLAKE3 of native libraries, their kernels and threads, GPU and driver (see `native`)
+
+Both are keys to compare, no secrets: whoever knows the parts can make them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mlobs.events import Snapshot, Tags
+from mlobs.journal.store import RunFolder
+from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.entry import ENTRY
+from mlobs.text import json_bytes
+
+RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
+VERIFIABLE = ("content", "rows", "pinned")  # strengths of a fingerprint that say what the data is
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object without a repr of its own: it differs each time
+
+
+class Recipe(NamedTuple):
+    """What a run was made of. `key` is None where `missing` says that a part is not known."""
+
+    key: str | None
+    machine: str | None
+    missing: tuple[str, ...]
+
+
+def recipe_of(record: RunRecord) -> Recipe:
+    """Put together what a run was made of, from its own record and, of a child, its program's."""
+    root = root_of(record)
+    parts, missing = _parts(record, root)
+    native = root.snapshots.get("native")
+    machine = None if native is None or native.missing else native.facts.get("machine")
+    if missing:
+        return Recipe(None, machine, tuple(missing))
+    return Recipe(f"recipe1:{_digest(parts)}", machine, ())
+
+
+def recipe_tags(record: RunRecord) -> Tags | None:
+    """Return the tags that name a run's recipe and machine; None if neither is known."""
+    recipe = recipe_of(record)
+    tags = {RECIPE_TAG: recipe.key, MACHINE_TAG: recipe.machine}
+    known = {name: value for name, value in tags.items() if value}
+    return Tags(time.time(), known) if known else None
+
+
+def root_of(record: RunRecord) -> RunRecord:
+    """Return the run that holds the snapshot of a run's program: itself, or the one around it."""
+    seen = {record.run_id}
+    while ENTRY not in record.snapshots and record.parent_run_id and record.parent_run_id not in seen:
+        seen.add(record.parent_run_id)
+        parent: RunFolder = record.folder.sibling(record.parent_run_id)
+        above = read_run(parent, liveness()) if parent.path.is_dir() else None
+        if above is None:
+            break
+        record = above
+    return record
+
+
+def code_parts(root: RunRecord) -> dict[str, Snapshot]:
+    """Return the parts of the snapshot that hold code, by the place they have below the main folder."""
+    return {
+        part.partition("/")[2]: one
+        for part, one in root.snapshots.items()
+        if part == "code" or part.startswith("code/")
+    }
+
+
+def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str]]:
+    """The recipe as plain values, and what is not known of it."""
+    missing = []
+    for part in (ENTRY, "code", "environment"):
+        one = root.snapshots.get(part)
+        if one is None or one.missing is not None:
+            missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
+    weak = [f"dataset {one.name}: {one.strength} only" for one in record.datasets if one.strength not in VERIFIABLE]
+    if missing or weak:
+        return {}, [*missing, *weak]
+    seeds = root.snapshots.get("seeds")
+    entry = root.snapshots[ENTRY].facts
+    start = record.start
+    parts = {
+        "code": {place: one.facts.get("tree") for place, one in code_parts(root).items()},
+        "entry": _entry(entry),
+        "params": record.params,
+        "datasets": sorted([one.context, one.name, one.fingerprint] for one in record.datasets),
+        "environment": root.snapshots["environment"].facts.get("digest"),
+        "seed": None if seeds is None else seeds.facts.get("seed"),
+        "hash_seed": entry.get("environment", {}).get("PYTHONHASHSEED"),
+        "world_size": start.world_size if start is not None else 1,
+        "number": start.number if start is not None else 0,
+    }
+    return parts, []
+
+
+def _entry(facts: Mapping[str, Any]) -> list[Any]:
+    """The entry point, wherever it lies: kind, name, function, and the program's own arguments."""
+    target = str(facts.get("target", ""))
+    command = list(facts.get("command", ()))
+    name = target.replace("\\", "/").rpartition("/")[2]
+    found = next((at for at, one in enumerate(command) if one.replace("\\", "/").endswith(name)), None)
+    arguments = command[1:] if found is None else command[found + 1 :]
+    return [facts.get("kind"), name, facts.get("function"), arguments]
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    from blake3 import blake3
+
+    plain = json.loads(_ADDRESS.sub("", json_bytes(parts, indent=None).decode()))
+    return blake3(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
