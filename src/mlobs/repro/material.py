@@ -1,0 +1,105 @@
+"""What a run's record holds for doing it again, as the values of this package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlobs.errors import MlobsError, UsageError
+from mlobs.events import Snapshot
+from mlobs.read.record import RunRecord
+from mlobs.repro.code_root import CodeRoot
+from mlobs.repro.differences import Surroundings
+from mlobs.repro.entry import ENTRY
+from mlobs.repro.environment import EnvironmentRecord
+from mlobs.repro.gpus import Gpus
+from mlobs.repro.native import NativeFacts
+from mlobs.repro.recipe import code_parts, root_of
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run, and the snapshot of its program, which its outermost run holds."""
+
+    run: RunRecord
+    root: RunRecord
+
+    @classmethod
+    def of(cls, run: RunRecord) -> Material:
+        """Find what belongs to a run."""
+        return cls(run, root_of(run))
+
+    @cached_property
+    def entry(self) -> dict[str, Any]:
+        """How the program was started, see `entry_facts`; {} if it is not known."""
+        return self._facts(ENTRY)
+
+    @cached_property
+    def code(self) -> dict[str, tuple[CodeRoot, Path | None]]:
+        """The captured code by place, each with the file that holds it."""
+        return {
+            place: (msgspec.convert(one.facts, CodeRoot), self.root.snapshot_file(one.part))
+            for place, one in code_parts(self.root).items()
+            if one.missing is None
+        }
+
+    @cached_property
+    def environment(self) -> EnvironmentRecord | None:
+        """The environment; None if it was not captured."""
+        path = self.root.snapshot_file("environment")
+        if path is None:
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=EnvironmentRecord)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise UsageError(f"the environment of run {self.root.run_id} cannot be read: {error}") from error
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What is known of the environment and the machine."""
+        native, gpus = self._facts("native"), self._facts("gpus")
+        return Surroundings(
+            self.environment,
+            NativeFacts.from_facts(native) if native else None,
+            msgspec.convert(gpus, Gpus) if gpus else None,
+        )
+
+    @property
+    def seed(self) -> int | None:
+        """What `seed_everything` or `mlobs run --seed` seeded the program with."""
+        seed = self._facts("seeds").get("seed")
+        return seed if isinstance(seed, int) else None
+
+    @cached_property
+    def executed(self) -> Path | None:
+        """The cells of a notebook as they were run; None for other programs."""
+        return self.root.snapshot_file("notebook")
+
+    def missing(self) -> list[str]:
+        """Say what was not captured, and why."""
+        parts = (ENTRY, "code", "environment", "native")
+        found: list[tuple[str, Snapshot | None]] = [(part, self.root.snapshots.get(part)) for part in parts]
+        return [
+            f"{part}: {one.missing if one is not None else 'not captured'}"
+            for part, one in found
+            if one is None or one.missing is not None
+        ]
+
+    def edited(self) -> list[str]:
+        """Say which code was edited between the program's start and its capture, or after it was imported."""
+        late = [line for root, _ in self.code.values() for line in root.warnings if "after" in line]
+        changed = self._facts("modules").get("changed", [])
+        return [*late, *(f"{path} was edited after the program had begun" for path in changed)]
+
+    def _facts(self, part: str) -> dict[str, Any]:
+        one = self.root.snapshots.get(part)
+        return one.facts if one is not None and one.missing is None else {}
+
+
+def readable(error: MlobsError) -> str:
+    """An error of ours in one line."""
+    return " ".join(str(error).split())

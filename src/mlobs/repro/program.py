@@ -1,0 +1,126 @@
+"""Which program a run was: its processes, its code's places, and the command that starts it again elsewhere. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlobs.errors import UsageError
+from mlobs.repro.code_root import CodeRoot
+
+_SCRIPT, _MODULE, _COMMAND, _NOTEBOOK = "script", "module", "command", "notebook"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Where a program's code was put: `folder` holds each root at its place."""
+
+    folder: Path
+    roots: tuple[CodeRoot, ...]
+
+    def place_of(self, path: str) -> Path | None:
+        """Where a path of then lies now; None if it was in no root. The innermost root counts."""
+        inside = [root for root in self.roots if _is_below(path, root.path)]
+        if not inside:
+            return None
+        root = max(inside, key=lambda one: len(one.path))
+        return self.folder / root.place / os.path.relpath(path, root.path)
+
+
+def command_of(
+    entry: Mapping[str, Any], restored: Restored, python: Path, params: Mapping[str, Any], executed: Path | None
+) -> list[str]:
+    """Return the command that starts the program again, from its restored code.
+
+    `executed` is a notebook's cells as they were run. A tracked function that was called at a prompt is
+    called again, with the params of the run.
+
+    Raises:
+        UsageError: it cannot be started again; the message says why, and what to type.
+    """
+    if entry.get("is_redacted"):
+        raise UsageError(_give_it("a secret was taken out of its command line, or it is not UTF-8"))
+    arguments = list(entry.get("command", ()))[1:]
+    match entry.get("kind"):
+        case "script":
+            return [str(python), *_with_script(entry, arguments, restored, python)]
+        case "module" | "command":
+            return [str(python), *arguments]
+        case "notebook":
+            if executed is None:
+                raise UsageError(_give_it("the cells of its notebook were not captured"))
+            runner = ["-m", "IPython"] if executed.suffix == ".ipy" else []
+            return [str(python), *runner, str(executed)]
+        case _:
+            return [str(python), "-c", _call(entry, params)]
+
+
+def folder_of(entry: Mapping[str, Any], restored: Restored, otherwise: Path) -> Path:
+    """Return the working directory of the repetition: its place in the restored code, or an empty folder."""
+    return restored.place_of(str(entry.get("cwd", ""))) or otherwise
+
+
+def import_path(environment: Mapping[str, str], restored: Restored, own: Path) -> str:
+    """Return the PYTHONPATH of the repetition: what it was, at its new places, and mlobs itself behind."""
+    entries = [one for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
+    moved = [str(restored.place_of(one) or one) for one in entries]
+    loose = [str(restored.folder / root.place) for root in restored.roots if root.place.startswith("loose/")]
+    return os.pathsep.join(dict.fromkeys([*moved, *loose, str(own)]))
+
+
+def links(
+    sources: Sequence[str], entry: Mapping[str, Any], restored: Restored, cwd: Path
+) -> dict[Path, Path]:
+    """Return which paths of data are to be linked where: those that lay in the code, or below the old folder.
+
+    What lies elsewhere is found where it was.
+    """
+    was = str(entry.get("cwd", ""))
+    found = {}
+    for source in sources:
+        place = restored.place_of(source)
+        if place is None and was and _is_below(source, was):
+            place = cwd / os.path.relpath(source, was)
+        if place is not None and not os.path.lexists(place) and os.path.exists(source):  # noqa: PTH110 - any path
+            found[place] = Path(source)
+    return found
+
+
+def _with_script(
+    entry: Mapping[str, Any], arguments: list[str], restored: Restored, python: Path
+) -> list[str]:
+    target = str(entry.get("target", ""))
+    place = restored.place_of(target)
+    if place is None:
+        tool = python.parent / os.path.basename(target)  # noqa: PTH119 - a program of the environment
+        if not _is_tool(entry, target):
+            raise UsageError(_give_it(f"its script {target} is not part of the captured code"))
+        place = tool
+    cwd = str(entry.get("cwd", ""))
+    for at, argument in enumerate(arguments):
+        if os.path.normpath(os.path.join(cwd, argument)) == os.path.normpath(target):  # noqa: PTH118 - texts
+            return [*arguments[:at], str(place), *arguments[at + 1 :]]
+    raise UsageError(_give_it(f"its command {arguments} does not name its script {target}"))
+
+
+def _is_tool(entry: Mapping[str, Any], target: str) -> bool:
+    """Tell whether the script came with the environment, such as `torchrun`."""
+    return os.path.dirname(target) == os.path.dirname(str(entry.get("executable", "")))  # noqa: PTH120 - texts
+
+
+def _call(entry: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    module, _, name = str(entry.get("function") or "").partition(":")
+    if not module or module == "__main__" or "<locals>" in name:
+        raise UsageError(_give_it("it was typed at a prompt"))
+    return f"import importlib; importlib.import_module({module!r}).{name}(**{dict(params)!r})"
+
+
+def _give_it(reason: str) -> str:
+    return f"the program cannot be started as it was: {reason} - type: mlobs reproduce RUN -- python train.py ..."
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return bool(folder) and (path == folder or path.startswith(folder.rstrip(os.sep) + os.sep))
