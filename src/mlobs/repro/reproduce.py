@@ -1,0 +1,256 @@
+"""Do a run again from its record, and say whether the results are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mlobs.errors import MlobsError, UsageError
+from mlobs.read.location import StoreLike
+from mlobs.read.record import RunRecord, load_run
+from mlobs.repro.causes import causes, code_changes, spread
+from mlobs.repro.code_restore import restore_code
+from mlobs.repro.comparison import Comparison, Tolerance, compare
+from mlobs.repro.data_check import DataCheck, check_data
+from mlobs.repro.launch import launch_environment
+from mlobs.repro.material import Material, readable
+from mlobs.repro.program import Restored, command_of, folder_of, import_path, links
+from mlobs.repro.report import ReproReport
+from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
+from mlobs.repro.verdict import judge
+
+EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
+_NOBODY: Callable[[str], None] = lambda _text: None  # noqa: E731 - a default that says nothing
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a run is to be done again, see `reproduce`."""
+
+    env: EnvironmentChoice = "auto"
+    check_data: bool = True
+    repeat: int = 2
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    dest: Path | None = None
+    command: Sequence[str] = ()
+    link: Sequence[str] = ()
+    check_only: bool = False
+
+
+def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its default
+    run: str,
+    *,
+    store: StoreLike = None,
+    env: EnvironmentChoice = "auto",
+    data: Literal["check", "skip"] = "check",
+    repeat: int = 2,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    tolerances: Mapping[str, float] | None = None,
+    dest: str | os.PathLike[str] | None = None,
+    command: Sequence[str] = (),
+    link: Sequence[str] = (),
+    check_only: bool = False,
+    tell: Callable[[str], None] = _NOBODY,
+) -> ReproReport:
+    """Run a program again from the record of one of its runs, and compare params, data, metrics and models.
+
+    The code is restored into a fresh folder, the environment is made again where it is not the one of
+    now, datasets are checked, and the same program is started with the same arguments. What it records goes
+    into a store of its own; no backend hears of it. If the result is not the same to the last bit, it is
+    run once more, to tell a program that is not deterministic from an environment that computes otherwise.
+
+    Args:
+        run: an id, the beginning of one, or "latest".
+        store: where the record lies.
+        env: "recreate" makes the environment again, "current" takes this one, "auto" makes it again if
+            this one is another.
+        data: "skip" does not compare datasets with their fingerprints before.
+        repeat: how often it is run at most; a run that is identical is not repeated.
+        rtol, atol: how far values may be apart to be equivalent; `tolerances` names another rtol for
+            single metrics.
+        dest: a folder that does not exist yet, for code, environment and output; left out, a temporary
+            one, which is kept unless the verdict is identical.
+        command: what to start instead of the recorded command, as a list.
+        link: paths in the old working directory that the program needs and git ignores.
+        check_only: check code, environment and data, and run nothing.
+        tell: is told what is being done, a line each.
+
+    Raises:
+        UsageError: there is no such run, or `dest` exists.
+        StoreError: there is no such store.
+    """
+    if repeat < 1:
+        raise UsageError(f"repeat is {repeat}; expected 1 or more")
+    wishes = Wishes(
+        env=env,
+        check_data=data == "check",
+        repeat=repeat,
+        tolerance=Tolerance(rtol, atol, dict(tolerances or {})),
+        dest=None if dest is None else Path(dest).absolute(),
+        command=tuple(command),
+        link=tuple(link),
+        check_only=check_only,
+    )
+    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell).report()
+
+
+class _Reproduction:
+    """The steps, in order; what stands in the way is gathered as an obstacle."""
+
+    def __init__(self, material: Material, wishes: Wishes, tell: Callable[[str], None]) -> None:
+        self._material, self._wishes, self._tell = material, wishes, tell
+        self._folder = _fresh(wishes.dest)
+        self._checks: list[str] = []
+        self._obstacles: list[str] = []
+        self._causes: list[str] = []
+        self._data = DataCheck()
+        self._repetitions: list[Repetition] = []
+        self._comparisons: list[Comparison] = []
+
+    def report(self) -> ReproReport:
+        started = time.perf_counter()
+        try:
+            self._prepare_and_repeat()
+        except MlobsError as error:
+            self._obstacles.append(readable(error))
+        report = self._judged(time.perf_counter() - started)
+        if self._wishes.dest is None and report.verdict == "identical":
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return report
+
+    def _prepare_and_repeat(self) -> None:
+        material, wishes = self._material, self._wishes
+        self._obstacles += [] if wishes.command else material.missing()
+        self._obstacles += material.edited()
+        restored = self._restore()
+        python = self._environment()
+        cwd = folder_of(material.entry, restored, self._folder / "cwd")
+        cwd.mkdir(parents=True, exist_ok=True)
+        self._link(restored, cwd)
+        if wishes.check_data:
+            self._data = check_data(material.run.datasets, self._tell)
+            self._checks += self._data.confirmed
+        command = list(wishes.command) or command_of(
+            material.entry, restored, python, material.run.params, material.executed
+        )
+        if wishes.check_only:
+            self._checks.append(f"it can be started: {' '.join(command)}")
+            return
+        for number in range(1, wishes.repeat + 1):
+            if self._repeat(command, cwd, self._variables(restored), number):
+                return
+
+    def _restore(self) -> Restored:
+        code = self._material.code
+        roots = tuple(root for root, _ in code.values())
+        place = self._folder / "code"
+        if not roots:
+            place.mkdir(parents=True)
+            return Restored(place, ())
+        self._tell(f"restoring the code into {place}")
+        files = {root.place: file for root, file in code.values()}
+        done = restore_code(roots, lambda root: files[root.place], place)
+        self._checks += done.checks
+        self._obstacles += done.problems
+        return Restored(place, roots)
+
+    def _environment(self) -> Path:
+        from mlobs.repro.environment import capture_environment
+
+        record, choice = self._material.environment, self._wishes.env
+        here = Path(sys.executable)
+        if record is None or choice == "current":
+            return here
+        if choice == "auto" and capture_environment().digest == record.digest:
+            self._checks.append("this environment is the recorded one: same Python, same packages, same files")
+            return here
+        from mlobs.repro.recreate import recreate
+
+        self._tell(f"making the environment again: {len(record.packages)} packages")
+        made = recreate(record, self._folder / "venv", log=self._folder / "environment.log")
+        absent = [one for one in made.missing if not one.lower().startswith("mlobs")]
+        self._causes += [f"environment: {one}" for one in (*made.differing, *absent)]
+        if not self._causes:
+            self._checks.append(f"the environment was made again in {made.seconds:.1f} s")
+        return made.python
+
+    def _variables(self, restored: Restored) -> dict[str, str]:
+        recorded = self._material.entry.get("environment", {})
+        variables = variables_of(recorded, os.environ)
+        if "MLOBS_SEED" in recorded or self._material.seed is not None:
+            variables = {**launch_environment({}, self._material.seed), **variables}
+        path = import_path(recorded, restored, own_package(self._folder / "mlobs-itself"))
+        return {**variables, "PYTHONPATH": path}
+
+    def _link(self, restored: Restored, cwd: Path) -> None:
+        """Put links to data into the restored folder: what was recorded as a dataset, and what was asked for."""
+        entry = self._material.entry
+        sources = [one.source for one in self._material.run.datasets if one.source and "://" not in one.source]
+        sources += [os.path.join(str(entry.get("cwd", "")), one) for one in self._wishes.link]  # noqa: PTH118 - of then
+        for place, source in links(sources, entry, restored, cwd).items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source)
+
+    def _repeat(self, command: Sequence[str], cwd: Path, variables: Mapping[str, str], number: int) -> bool:
+        """Run it once more; True when there is no use in another time."""
+        place = self._folder / f"repetition-{number}"
+        done = repeat(command, cwd, variables, place, self._material.run, self._tell)
+        self._repetitions.append(done)
+        if done.problem is not None:
+            self._obstacles.append(done.problem)
+        if done.run is None or done.problem is not None:
+            return True
+        self._comparisons.append(compare(self._material.run, done.run, self._wishes.tolerance))
+        return self._comparisons[-1].is_identical
+
+    def _judged(self, seconds: float) -> ReproReport:
+        runs = [one.run for one in self._repetitions if one.run is not None]
+        among = [compare(*pair, self._wishes.tolerance) for pair in combinations(runs, 2)]
+        changed = [*self._data.changed, *(code_changes(self._material, Material.of(runs[0])) if runs else ())]
+        verdict = judge(self._comparisons, among, self._obstacles)
+        if changed:
+            verdict = "inputs-differ"
+        shown = self._comparisons[0] if self._comparisons else None
+        keeps = not (self._wishes.dest is None and verdict == "identical")
+        return ReproReport(
+            verdict=verdict,
+            run_id=self._material.run.run_id,
+            repetitions=tuple(one.run_id for one in runs),
+            checks=tuple(self._checks),
+            obstacles=tuple(self._obstacles),
+            inputs=tuple(dict.fromkeys([*changed, *((*shown.params, *shown.datasets) if shown else ())])),
+            results=(*shown.unmatched, *shown.model_differences) if shown else (),
+            causes=tuple(self._likely(runs, shown)),
+            first_divergence=shown.first_divergence() if shown else None,
+            divergences=shown.divergences if shown else (),
+            spread=tuple(spread(self._material.run, runs)) if verdict == "nondeterministic" else (),
+            points=shown.points if shown else 0,
+            models=shown.models if shown else 0,
+            ignored=shown.ignored if shown else (),
+            folder=str(self._folder) if keeps else None,
+            seconds=round(seconds, 2),
+        )
+
+    def _likely(self, runs: Sequence[RunRecord], shown: Comparison | None) -> list[str]:
+        if shown is None or shown.is_identical or not runs:
+            return self._causes
+        return [*self._causes, *causes(self._material, Material.of(runs[0]))]
+
+
+def _fresh(dest: Path | None) -> Path:
+    """Make the folder of the reproduction."""
+    if dest is None:
+        return Path(tempfile.mkdtemp(prefix="mlobs-reproduce-"))
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise UsageError(f"{dest} exists and is not empty - name a folder that does not exist yet")
+    dest.mkdir(parents=True, exist_ok=True)
+    return dest

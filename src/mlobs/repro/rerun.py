@@ -1,0 +1,135 @@
+"""One repetition of a program: started in its restored folder, recorded in a store of its own, found again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlobs.errors import UsageError
+from mlobs.events import RunStarted
+from mlobs.journal.store import Store
+from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.variables import is_recorded
+
+RERUN_VARIABLE = "MLOBS_RERUN_STORE"  # what a program that has it records goes there alone, whatever it asks for
+CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
+LOOK_S = 0.1
+_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What came of it: the exit code, the output's file, the run that corresponds, or why there is none."""
+
+    exit_code: int
+    output: Path
+    run: RunRecord | None
+    problem: str | None = None
+
+
+def repeat(
+    command: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    like: RunRecord,
+    tell: Callable[[str], None],
+) -> Repetition:
+    """Run the program to its end and find the run that is to be compared with `like`.
+
+    `folder` receives the store and the output. `tell` is told what is being done.
+
+    Raises:
+        UsageError: the program cannot be started.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store, output = Store(folder / "store"), folder / "output.log"
+    variables = {**environment, RERUN_VARIABLE: str(store.path), "PYTHONUNBUFFERED": "1"}
+    tell(f"running it again: {' '.join(command)}")
+    with output.open("wb") as file:
+        try:
+            done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
+                list(command), cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            )
+        except OSError as error:
+            raise UsageError(f"{command[0]!r} cannot be started: {error.strerror or error}") from error
+    run = find_like(store, like)
+    if run is None:
+        problem = f"the repetition recorded no run like {like.name!r} (exit code {done.returncode})"
+        return Repetition(done.returncode, output, None, f"{problem}{_last_words(output)}")
+    run = _when_captured(run)
+    problem = None
+    if run.status != like.status:
+        problem = f"the repetition ended {run.status} {run.reason}{_last_words(output)}"
+    return Repetition(done.returncode, output, run, problem)
+
+
+def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the repetition: those of now, and what was set then and is not set now.
+
+    What is set now wins: it is somebody's wish to try another thread count or kernel, and it is named
+    among the causes. Settings of mlobs are left out.
+    """
+    mine = {name: value for name, value in now.items() if not name.startswith("MLOBS_")}
+    was = {name: value for name, value in recorded.items() if is_recorded(name) and name not in mine}
+    return {**mine, **was}
+
+
+def find_like(store: Store, like: RunRecord) -> RunRecord | None:
+    """Return the run of a repetition that corresponds: same name, same place in the program, same params.
+
+    Runs that threads open at once may come in another order; then equal params tell which is which.
+    """
+    is_alive = liveness()
+    found = [one for one in (read_run(folder, is_alive) for folder in store.runs()) if one is not None]
+    found = [one for one in found if one.experiment == like.experiment and _is_named_like(one, like)]
+    number = _number(like.start)
+
+    def rank(one: RunRecord) -> tuple[bool, int]:
+        return one.params != like.params, abs(_number(one.start) - number)
+
+    return min(found, key=rank, default=None)
+
+
+def _is_named_like(one: RunRecord, like: RunRecord) -> bool:
+    has_own_name = like.name != f"run-{like.run_id.rpartition('-')[2]}"
+    return (one.parent_run_id is None) == (like.parent_run_id is None) and (
+        not has_own_name or one.name == like.name
+    )
+
+
+def _number(start: RunStarted | None) -> int:
+    return start.number if start is not None else 0
+
+
+def _when_captured(run: RunRecord) -> RunRecord:
+    """Read the run again once its program's snapshot is complete, or will not be any more."""
+    from mlobs.repro.recipe import root_of
+
+    until = time.monotonic() + CAPTURE_S
+    while time.monotonic() < until:
+        if {"code", "environment"} <= root_of(run).snapshots.keys():
+            break
+        time.sleep(LOOK_S)
+        run = read_run(run.folder, liveness()) or run
+    return run
+
+
+def _last_words(output: Path) -> str:
+    lines = output.read_text("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
+    return "".join(f"\n    {line}" for line in lines)
+
+
+def own_package(folder: Path) -> Path:
+    """Make a folder that holds mlobs alone, for an environment that it cannot be installed into."""
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / "mlobs"
+    package = Path(sys.modules["mlobs"].__file__ or "").parent
+    if not os.path.lexists(link):
+        link.symlink_to(package, target_is_directory=True)
+    return folder
