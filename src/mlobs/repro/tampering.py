@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -31,29 +32,34 @@ def verify_files(
 ) -> list[Tampered]:
     """Hash all files of the installed packages and return those that differ from what was installed.
 
-    About 200 MB/s of files, so some seconds for a usual environment. Files added by hand are not seen,
-    and neither are compiled `.pyc` files, of which nobody recorded a hash.
+    That takes seconds for a usual environment. Files added by hand are not seen, and neither are compiled
+    `.pyc` files, of which nobody recorded a hash. A file that several packages brought, such as the
+    `__init__.py` of a namespace, is as it should be if one of them brought it like this.
 
     Args:
         packages: names; default: all that are installed with a RECORD.
         sys_path: where they are looked for; default: `sys.path`.
     """
     wanted = None if packages is None else {normalised(name) for name in packages}
-    found = distributions(sys_path)
-    return [
-        one
-        for name in sorted(found)
-        if wanted is None or name in wanted
-        for one in _of_package(name, found[name])
-    ]
+    tampered: list[Tampered] = []
+    for path, owners in _owners(distributions(sys_path)).items():
+        if wanted is None or wanted & owners.keys():
+            reasons = {name: _difference(path, one) for name, one in owners.items()}
+            if all(reasons.values()):
+                tampered += [Tampered(name, path, reason) for name, reason in reasons.items() if reason]
+    return [one for one in sorted(tampered) if wanted is None or one.package in wanted]
 
 
-def _of_package(name: str, found: metadata.Distribution) -> Iterator[Tampered]:
-    for one in recorded_files(found.read_text("RECORD") or ""):
-        path = Path(str(found.locate_file(one.path)))
-        reason = _difference(path, one) if one.hash else None
-        if reason is not None:
-            yield Tampered(name, path, reason)
+def _owners(found: Mapping[str, metadata.Distribution]) -> dict[Path, dict[str, Recorded]]:
+    """The files that have a recorded hash, each with what its packages recorded of it."""
+    owners: dict[Path, dict[str, Recorded]] = {}
+    for name, distribution in found.items():
+        folder = os.path.abspath(str(distribution.locate_file("")))  # noqa: PTH100 - it resolves no links
+        for one in recorded_files(distribution.read_text("RECORD") or ""):
+            if one.hash:
+                path = Path(os.path.normpath(os.path.join(folder, one.path)))  # noqa: PTH118 - 60,000 files
+                owners.setdefault(path, {})[name] = one
+    return owners
 
 
 def _difference(path: Path, recorded: Recorded) -> str | None:
