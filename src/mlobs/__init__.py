@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlobs.api import log_artifact as log_artifact
     from mlobs.api import log_artifacts as log_artifacts
     from mlobs.api import log_confusion_matrix as log_confusion_matrix
+    from mlobs.api import log_dataset as log_dataset
     from mlobs.api import log_dict as log_dict
     from mlobs.api import log_figure as log_figure
     from mlobs.api import log_histogram as log_histogram
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlobs.api import log_params as log_params
     from mlobs.api import log_table as log_table
     from mlobs.api import log_text as log_text
+    from mlobs.api import seed_everything as seed_everything
     from mlobs.api import set_tag as set_tag
     from mlobs.api import set_tags as set_tags
     from mlobs.api import start_run as start_run
@@ -43,6 +45,14 @@ if TYPE_CHECKING:
     from mlobs.read.frames import runs as runs
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
+    from mlobs.repro.fingerprint import Fingerprint as Fingerprint
+    from mlobs.repro.fingerprint import fingerprint as fingerprint
+    from mlobs.repro.fingerprint_diff import diff_fingerprints as diff_fingerprints
+    from mlobs.repro.model_fingerprint import ModelPrint as ModelPrint
+    from mlobs.repro.model_fingerprint import fingerprint_model as fingerprint_model
+    from mlobs.repro.report import ReproReport as ReproReport
+    from mlobs.repro.reproduce import reproduce as reproduce
+    from mlobs.repro.verify import verify as verify
     from mlobs.run import Run as Run
     from mlobs.run import RunHandle as RunHandle
     from mlobs.run import current_run as current_run
@@ -51,9 +61,9 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "mlobs.api": [
-        "log_artifact", "log_artifacts", "log_confusion_matrix", "log_dict", "log_figure", "log_histogram",
-        "log_image", "log_matrix", "log_metric", "log_metrics", "log_model", "log_param", "log_params",
-        "log_table", "log_text", "set_tag", "set_tags", "start_run", "track",
+        "log_artifact", "log_artifacts", "log_confusion_matrix", "log_dataset", "log_dict", "log_figure",
+        "log_histogram", "log_image", "log_matrix", "log_metric", "log_metrics", "log_model", "log_param",
+        "log_params", "log_table", "log_text", "seed_everything", "set_tag", "set_tags", "start_run", "track",
     ],
     "mlobs.delivery.report": ["BackendReport"],
     "mlobs.errors": [
@@ -63,6 +73,12 @@ _EXPORTS = {
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.opened": ["BackendRef"],
     "mlobs.read.record": ["RunRecord", "load_run"],
+    "mlobs.repro.fingerprint": ["Fingerprint", "fingerprint"],
+    "mlobs.repro.fingerprint_diff": ["diff_fingerprints"],
+    "mlobs.repro.model_fingerprint": ["ModelPrint", "fingerprint_model"],
+    "mlobs.repro.report": ["ReproReport"],
+    "mlobs.repro.reproduce": ["reproduce"],
+    "mlobs.repro.verify": ["verify"],
     "mlobs.run": ["Run", "RunHandle", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
@@ -73,8 +89,11 @@ __all__ = [
     "BackendRef",
     "BackendReport",
     "DeliveryError",
+    "Fingerprint",
     "MissingPackage",
     "MlobsError",
+    "ModelPrint",
+    "ReproReport",
     "Run",
     "RunHandle",
     "RunRecord",
@@ -87,10 +106,14 @@ __all__ = [
     "__version__",
     "backends",
     "current_run",
+    "diff_fingerprints",
+    "fingerprint",
+    "fingerprint_model",
     "load_run",
     "log_artifact",
     "log_artifacts",
     "log_confusion_matrix",
+    "log_dataset",
     "log_dict",
     "log_figure",
     "log_histogram",
@@ -104,11 +127,14 @@ __all__ = [
     "log_table",
     "log_text",
     "metrics",
+    "reproduce",
     "runs",
+    "seed_everything",
     "set_tag",
     "set_tags",
     "start_run",
     "track",
+    "verify",
 ]
 
 

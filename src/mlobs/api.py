@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mlobs.decorator import LogReturn, tracked
 from mlobs.journal.process import is_data_worker
@@ -16,6 +16,9 @@ from mlobs.resuming import Resume
 from mlobs.run import Run, current_run
 from mlobs.tracker import Tracker
 from mlobs.troubles import Troubles
+
+if TYPE_CHECKING:
+    from mlobs.repro.seeds import Deterministic, SeedReport
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Arguments = ParamSpec("Arguments")
@@ -98,6 +101,29 @@ def _no_run() -> str:
     if len(program().runs) > 1:
         return "several runs are open and none is current here - call it on the Run object"
     return "no run is open - type: with mlobs.start_run(): ..."
+
+
+def seed_everything(seed: int | None = None, *, deterministic: Deterministic = "warn") -> SeedReport:
+    """Seed the random generators of Python and of every imported library, and ask for deterministic kernels.
+
+    Libraries imported later are not seeded: call it after the imports. The seed is recorded in the current
+    run, and in those that are opened later.
+
+    Args:
+        seed: 0 to 4294967295. None takes that of `mlobs run --seed`, else a fresh one; the report says which.
+        deterministic: "off" changes no kernel; "warn" asks for deterministic ones and lets torch warn of
+            operations that have none; "strict" makes those errors, in TensorFlow too. Both may be slower.
+
+    Raises:
+        UsageError: the seed is out of range, or `deterministic` is none of the three.
+    """
+    from mlobs.repro import seeds
+
+    report = seeds.seed_everything(seed, deterministic=deterministic)
+    run = current_run()
+    if run is not None:
+        run.note_seeding()
+    return report
 
 
 log_artifact = _on_current(Run.log_artifact)

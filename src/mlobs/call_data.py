@@ -11,9 +11,10 @@ from typing import Any
 _LEAST_ITEMS = 100  # of an array: a shorter one is a setting, and is a param as it stands
 _TABLES = frozenset({"pandas", "polars", "pyarrow"})  # packages whose frames and tables are data
 _TABLE_NAMES = frozenset({"DataFrame", "Series", "LazyFrame", "Table", "RecordBatch"})
-_WRITTEN_TO = frozenset(
-    "out output outputs save saved log logs logdir checkpoint checkpoints ckpt dest destination target store "
-    "cache tmp temp work workdir run runs result results export".split()
+_WRITTEN_TO = re.compile(
+    r"(^|[_\W])(outputs?|out|saved?|logs?|logdir|checkpoints?|ckpt|dest|destination|target|store|cache|tmp|temp"
+    r"|work|workdir|runs?|results?|export)([_\W]|$)",
+    re.IGNORECASE,
 )  # words of an argument's name that say that its path is written to, not read
 
 
@@ -46,13 +47,14 @@ def _is_data(name: str, value: object) -> bool:
     if cls.__module__.partition(".")[0] in _TABLES and cls.__name__ in _TABLE_NAMES:
         return True
     shape = getattr(value, "shape", None)
-    has_items = isinstance(shape, tuple) and hasattr(value, "dtype") and all(isinstance(n, int) for n in shape)
+    has_items = (
+        isinstance(shape, tuple) and hasattr(value, "dtype") and all(isinstance(n, int) for n in shape)
+    )
     return has_items and math.prod(shape or ()) > _LEAST_ITEMS
 
 
 def _is_existing_path(name: str, value: str | os.PathLike[Any]) -> bool:
-    words = re.split(r"[_\W]+", name.lower())
-    if not _WRITTEN_TO.isdisjoint(words):
+    if _WRITTEN_TO.search(name):
         return False
     text = os.fsdecode(value)
     looks_like_one = not isinstance(value, str) or os.sep in text or bool(os.path.splitext(text)[1])  # noqa: PTH122 - texts of any kind

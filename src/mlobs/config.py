@@ -23,6 +23,9 @@ from mlobs.settings import SETTINGS, Setting, Settings
 
 __all__ = ["SETTINGS", "Setting", "Settings", "load_settings"]
 
+RERUN_VARIABLE = (
+    "MLOBS_RERUN_STORE"  # set by `mlobs reproduce`: all is recorded there, whatever the program asks for
+)
 _PREFIX = "MLOBS_"
 _STORE_NAME = ".mlobs"
 _RESEMBLANCE = 0.7  # of difflib, 0 to 1: STOR is a typing error of STORE, TEAM is somebody's own variable
@@ -42,6 +45,8 @@ def load_settings(*, cwd: Path, env: Mapping[str, str], **arguments: Any) -> Set
     Raises:
         UsageError: a value that its setting does not take, an unknown setting in the arguments or
             the file, a variable that looks like a typing error, a file that cannot be read.
+
+    In a program that `mlobs reproduce` runs again, its own store and mode stand above all.
     """
     folder = cwd.absolute()
     file = nearest_file(folder)
@@ -52,6 +57,7 @@ def load_settings(*, cwd: Path, env: Mapping[str, str], **arguments: Any) -> Set
         found.update(_of_file(file, options))
     found.update(_of_environment(env))
     found.update(_of_arguments(arguments))
+    found.update(_of_rerun(env))
     values = {name: found[name].value for name in SETTINGS}
     values["store"] = folder / values["store"]
     origins = {name: found[name].origin for name in SETTINGS}
@@ -105,13 +111,22 @@ def _of_environment(env: Mapping[str, str]) -> dict[str, _Found]:
     found = {}
     for variable, text in own.items():
         setting = known.get(variable)
-        if setting is None:
+        if setting is None and variable != RERUN_VARIABLE:
             _refuse_resembling(variable)
-        elif text.strip():
+        elif setting is not None and text.strip():
             origin = f"environment {variable}"
             value = _from_text(setting, text, origin)
             found[setting.name] = _Found(value, origin)
     return found
+
+
+def _of_rerun(env: Mapping[str, str]) -> dict[str, _Found]:
+    """What a repetition records goes into a store of its own, and to nobody else."""
+    store = env.get(RERUN_VARIABLE)
+    if not store:
+        return {}
+    settings = {"store": Path(store), "mode": "offline", "repro": "auto", "system_metrics": False}
+    return {name: _Found(value, f"environment {RERUN_VARIABLE}") for name, value in settings.items()}
 
 
 def _from_text(setting: Setting, text: str, origin: str) -> Any:

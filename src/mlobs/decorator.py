@@ -150,7 +150,7 @@ class _Call:
         return params
 
     def _keep_result(self, run: Run, result: Any) -> Any:
-        """Record numbers of a mapping as final metrics, and models, as asked; give the result back as it is."""
+        """Record numbers of a mapping as final metrics, and models, as asked; return the result."""
         numbers_in = _numbers_in(result) if self._log_return in ("metrics", "all") else {}
         if numbers_in:
             run.log_final(numbers_in)

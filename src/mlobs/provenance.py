@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import to_builtins
+
 from mlobs.events import Event, Snapshot
 from mlobs.secrets import masked
 from mlobs.troubles import log
@@ -30,9 +32,15 @@ def record_start(append: Append, function: str | None) -> None:
         return {**_once(entry_facts), **({"function": function} if function else {})}
 
     _record(append, ENTRY, entry)
-    seeding = _last_seeding()
-    if seeding is not None:
-        append(Snapshot(time.time(), SEEDS, seeding))
+    record_seeding(append)
+
+
+def record_seeding(append: Append) -> None:
+    """Record what `mlobs.seed_everything` did last in this process, if it was called."""
+    seeds = sys.modules.get("mlobs.repro.seeds")
+    report = seeds.last_seeding() if seeds is not None else None
+    if report is not None:
+        append(Snapshot(time.time(), SEEDS, to_builtins(report)))
 
 
 def record_process(append: Append, keep: Callable[[bytes], int]) -> None:
@@ -40,12 +48,12 @@ def record_process(append: Append, keep: Callable[[bytes], int]) -> None:
 
     `keep` keeps a payload and returns the ordinal of its blob.
     """
-    from mlobs.repro.modules import module_facts
-    from mlobs.repro.native import native_facts
+    from mlobs.repro.modules import loaded_roots
+    from mlobs.repro.native import capture_native
 
     loaded = len(sys.modules)
-    _record(append, NATIVE, lambda: _lately(native_facts, loaded, _era()))
-    _record(append, MODULES, lambda: _lately(module_facts, loaded, _era()))
+    _record(append, NATIVE, lambda: _lately(capture_native, loaded, _era()))
+    _record(append, MODULES, lambda: _lately(loaded_roots, loaded, _era()))
     if "IPython" in sys.modules:
         _record_notebook(append, keep)
 
@@ -90,18 +98,12 @@ def _once(facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _lately(facts: Callable[[], dict[str, Any]], loaded: int, era: int) -> dict[str, Any]:
+def _lately(look: Callable[[], Any], loaded: int, era: int) -> dict[str, Any]:
     """The facts as they are, or were less than a minute ago if no module was loaded since."""
     del loaded, era  # the keys
-    return facts()
+    facts: dict[str, Any] = to_builtins(look())
+    return facts
 
 
 def _era() -> int:
     return int(time.monotonic() / _OFTEN_S)
-
-
-def _last_seeding() -> dict[str, Any] | None:
-    """What `mlobs.seed_everything` did in this process, if it was called."""
-    seeds = sys.modules.get("mlobs.repro.seeds")
-    report = seeds.last_seeding() if seeds is not None else None
-    return report.facts() if report is not None else None

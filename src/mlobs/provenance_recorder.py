@@ -16,6 +16,7 @@ from mlobs.payload_recorder import PayloadRecorder
 from mlobs.payloads import files, models
 from mlobs.payloads.models import Serializer
 from mlobs.payloads.payload import clean_path
+from mlobs.provenance import record_seeding
 from mlobs.secrets import masked
 from mlobs.values import meta_of, name_of, optional_step, text_of
 
@@ -73,6 +74,11 @@ class ProvenanceRecorder(PayloadRecorder):
         for name, value in data.items():
             given = _Given("track", name, value)
             self._log_dataset(given, "auto", max(0.0, deadline - time.perf_counter()))
+
+    def note_seeding(self) -> None:
+        """Record what `mlobs.seed_everything` did last in this process."""
+        with self._troubles.noted("seed_everything", "seed"):
+            record_seeding(self._opened.append)
 
     def log_model(
         self,

@@ -163,7 +163,8 @@ class Tracker:
         mapping that it returns become final metrics, and a parameter named `run` receives the Run.
         Arguments that are data (frames, arrays, paths of what exists) become datasets too, with a
         fingerprint taken in at most 0.1 s in all. `log_return="models"` records the estimators that are
-        returned, "all" both, None nothing. Plain, async and generator functions return what they returned before.
+        returned, "all" both, None nothing. Plain, async and generator functions return what they
+        returned before.
         """
 
         def start(run_name: str, params: Mapping[str, Any], called: str) -> Run:

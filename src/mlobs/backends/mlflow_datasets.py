@@ -11,7 +11,14 @@ import msgspec
 from mlobs.backends.mlflow_runs import CONTEXT, MLflowRun
 from mlobs.events import Dataset
 
-_MAX_NAME, _MAX_DIGEST, _MAX_SOURCE, _MAX_SCHEMA, _MAX_TAG = 500, 36, 65_000, 1_000_000, 500
+_MAX_NAME, _MAX_DIGEST, _MAX_SOURCE, _MAX_SCHEMA, _MAX_PROFILE, _MAX_TAG = (
+    500,
+    36,
+    65_000,
+    1_000_000,
+    16_000_000,
+    500,
+)
 _EVENT = "mlobs.dataset"  # what MLflow has no field for, of this run: MLflow shares a dataset between runs
 
 
@@ -48,12 +55,10 @@ def to_inputs(events: list[Dataset]) -> list[Any]:
             source_type="local",
             source=json.dumps({"uri": event.source or ""})[:_MAX_SOURCE],
             schema=_schema(event),
-            profile=json.dumps(
-                {"rows": event.rows, "fingerprint": event.fingerprint, "strength": event.strength}
-            ),
+            profile=_profile(event),
         )
         tags = [InputTag(CONTEXT, event.context[:_MAX_TAG])]
-        exact = msgspec.json.encode(msgspec.structs.replace(event, columns=None)).decode()
+        exact = msgspec.json.encode(msgspec.structs.replace(event, columns=None, digests=None)).decode()
         if len(exact) <= _MAX_TAG:
             tags.append(InputTag(_EVENT, exact))
         inputs.append(DatasetInput(dataset, tags))
@@ -64,11 +69,10 @@ def from_input(given: Any, at: float) -> Dataset:
     """Return the event of a run's input; exact, if mlobs logged it."""
     tags = {tag.key: tag.value for tag in given.tags}
     dataset = given.dataset
-    columns = _columns(dataset.schema)
+    columns, profile = _columns(dataset.schema), _document(dataset.profile)
     if _EVENT in tags:
         event: Dataset = msgspec.json.decode(tags[_EVENT], type=Dataset)
-        return msgspec.structs.replace(event, columns=columns)
-    profile = _document(dataset.profile)
+        return msgspec.structs.replace(event, columns=columns, digests=profile.get("digests"))
     return Dataset(
         at,
         dataset.name,
@@ -80,6 +84,13 @@ def from_input(given: Any, at: float) -> Dataset:
         profile.get("rows") if isinstance(profile.get("rows"), int) else None,
         columns,
     )
+
+
+def _profile(event: Dataset) -> str:
+    """What the data is, and of each part what it holds, unless that is too long for MLflow."""
+    facts = {"rows": event.rows, "fingerprint": event.fingerprint, "strength": event.strength}
+    text = json.dumps({**facts, "digests": event.digests} if event.digests else facts)
+    return text if len(text) <= _MAX_PROFILE else json.dumps(facts)
 
 
 def _schema(event: Dataset) -> str | None:

@@ -11,9 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from mlobs.cli.audit import audit
+from mlobs.cli.code import diff, restore
 from mlobs.cli.config import config
+from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
+from mlobs.cli.launch import run
 from mlobs.cli.repair import repair
+from mlobs.cli.reproduce import reproduce, verify
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
@@ -87,5 +91,8 @@ def root(
     del version
 
 
-for _command in (runs, show, tail, sync, audit, repair, config, doctor):
+for _command in (
+    *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
+    *(sync, audit, repair, config, doctor),
+):
     app.command()(_command)

@@ -100,7 +100,7 @@ def move_file(path: Path, source: Path) -> int | None:
 
 
 def link_file(path: Path, source: Path) -> int:
-    """Make a file that never changes into a blob without a copy, where the disk can; return its size in bytes.
+    """Make a file that never changes into a blob, by a link where the disk can; return its size in bytes.
 
     Raises:
         StoreError: there is no room, or the folder cannot be written.

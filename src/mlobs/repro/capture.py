@@ -19,14 +19,16 @@ from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
 from mlobs.repro.code import CodeRoot, snapshot_code
 from mlobs.repro.environment import capture_environment
+from mlobs.repro.gpus import capture_gpus
 from mlobs.secrets import masked
 
-CODE, ENVIRONMENT, PATCH, FILES = "code", "environment", "patch", "files"  # parts of the snapshot
+# parts of the snapshot
+CODE, PATCH, ENVIRONMENT, GPUS, FILES = "code", "patch", "environment", "gpus", "files"
 _MOST_NAMED = 100
 
 
 class Captured(NamedTuple):
-    """One part of a program's snapshot: its facts and the file of the store that belongs to it, or why not."""
+    """One part of a snapshot: its facts and the file that belongs to it, or why it is missing."""
 
     part: str
     facts: dict[str, Any]
@@ -49,7 +51,7 @@ def capture(
     place = store.snapshots
     access.make_folder(place)
     captured = _part(CODE, lambda: _code(place, start, entry, is_full=is_full))
-    captured += _part(ENVIRONMENT, lambda: _environment(place))
+    captured += _part(ENVIRONMENT, lambda: _environment(place, Path(entry.get("cwd") or ".")))
     return captured + (_part(FILES, _changed_files) if is_full else [])
 
 
@@ -75,9 +77,7 @@ def _part(part: str, find: Callable[[], Iterator[Captured]]) -> list[Captured]:
         return [Captured(part, {}, missing=masked(f"{type(error).__name__}: {error}"))]
 
 
-def _code(
-    place: Path, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool
-) -> Iterator[Captured]:
+def _code(place: Path, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool) -> Iterator[Captured]:
     with tempfile.TemporaryDirectory(prefix=".capturing-", dir=place) as scratch:
         found = snapshot_code(
             script=_script(entry),
@@ -98,11 +98,21 @@ def _code(
                 yield Captured(_place(PATCH, root), facts, _kept(place / f"{root.tree}{base}.diff", content))
 
 
-def _environment(place: Path) -> Iterator[Captured]:
-    found = capture_environment(sys.path)
+def _environment(place: Path, cwd: Path) -> Iterator[Captured]:
+    from blake3 import blake3
+
+    found = capture_environment(sys.path, folder=cwd)
     content = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    facts = {**found.summary(), "file": "environment.json"}
-    yield Captured(ENVIRONMENT, facts, _kept(place / f"{found.content_digest()}.json", content))
+    facts = {
+        "digest": found.digest,
+        "python": f"{found.python['implementation']} {found.python['version']}",
+        "packages": len(found.packages),
+        "file": "environment.json",
+    }
+    yield Captured(ENVIRONMENT, facts, _kept(place / f"{blake3(content).hexdigest(32)}.json", content))
+    gpus = capture_gpus()
+    if gpus.gpus:
+        yield Captured(GPUS, gpus.to_facts())
 
 
 def _changed_files() -> Iterator[Captured]:

@@ -155,7 +155,9 @@ def _metrics(
     names = {name for side in sides for name in side["key"].unique()}
     ignored = sorted(name for name in names if _CLOCK.search(name))
     sides = [side[~side["key"].isin(ignored)] for side in sides]
-    both = sides[0].merge(sides[1], how="outer", on=["key", "step", "nth"], indicator=True, suffixes=("_1", "_2"))
+    both = sides[0].merge(
+        sides[1], how="outer", on=["key", "step", "nth"], indicator=True, suffixes=("_1", "_2")
+    )
     alone = both[both["_merge"] != "both"]
     unmatched = [
         f"metric {name}: {len(rows):,} values of one run alone, the first at step {rows['step'].min()}"

@@ -1,4 +1,4 @@
-"""Which program a run was: its processes, its code's places, and the command that starts it again elsewhere. Pure."""
+"""Where the code of a program lies now, and the command that starts it again there. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class Restored:
 
 
 def command_of(
-    entry: Mapping[str, Any], restored: Restored, python: Path, params: Mapping[str, Any], executed: Path | None
+    entry: Mapping[str, Any],
+    restored: Restored,
+    python: Path,
+    params: Mapping[str, Any],
+    executed: Path | None,
 ) -> list[str]:
     """Return the command that starts the program again, from its restored code.
 
@@ -119,7 +123,7 @@ def _call(entry: Mapping[str, Any], params: Mapping[str, Any]) -> str:
 
 
 def _give_it(reason: str) -> str:
-    return f"the program cannot be started as it was: {reason} - type: mlobs reproduce RUN -- python train.py ..."
+    return f"it cannot be started as it was: {reason} - type: mlobs reproduce RUN -- python train.py ..."
 
 
 def _is_below(path: str, folder: str) -> bool:

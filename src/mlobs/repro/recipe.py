@@ -2,7 +2,7 @@
 
     recipe1 = BLAKE3 of the canonical JSON of: code trees by place, entry point, params, dataset fingerprints
               by context and name, environment digest, seeds, world size, number of the run in its program
-    machine1 = BLAKE3 of native libraries, their kernels and threads, GPU and driver (see `native`)
+    machine1 = BLAKE3 of native libraries, their kernels and threads, GPU and driver, see `machine_key`
 
 Both are keys to compare, no secrets: whoever knows the parts can make them.
 """
@@ -15,10 +15,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from msgspec import convert
+
 from mlobs.events import Snapshot, Tags
 from mlobs.journal.store import RunFolder
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.entry import ENTRY
+from mlobs.repro.gpus import Gpus
+from mlobs.repro.native import machine_key
 from mlobs.text import json_bytes
 
 RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
@@ -38,8 +42,7 @@ def recipe_of(record: RunRecord) -> Recipe:
     """Put together what a run was made of, from its own record and, of a child, its program's."""
     root = root_of(record)
     parts, missing = _parts(record, root)
-    native = root.snapshots.get("native")
-    machine = None if native is None or native.missing else native.facts.get("machine")
+    machine = _machine(root)
     if missing:
         return Recipe(None, machine, tuple(missing))
     return Recipe(f"recipe1:{_digest(parts)}", machine, ())
@@ -82,7 +85,11 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         one = root.snapshots.get(part)
         if one is None or one.missing is not None:
             missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
-    weak = [f"dataset {one.name}: {one.strength} only" for one in record.datasets if one.strength not in VERIFIABLE]
+    weak = [
+        f"dataset {one.name}: {one.strength} only"
+        for one in record.datasets
+        if one.strength not in VERIFIABLE
+    ]
     if missing or weak:
         return {}, [*missing, *weak]
     seeds = root.snapshots.get("seeds")
@@ -100,6 +107,13 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         "number": start.number if start is not None else 0,
     }
     return parts, []
+
+
+def _machine(root: RunRecord) -> str | None:
+    native, gpus = root.snapshots.get("native"), root.snapshots.get("gpus")
+    if native is None or native.missing is not None:
+        return None
+    return machine_key(native.facts, convert(gpus.facts, Gpus) if gpus and not gpus.missing else None)
 
 
 def _entry(facts: Mapping[str, Any]) -> list[Any]:

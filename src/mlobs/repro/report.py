@@ -17,7 +17,7 @@ class ReproReport(msgspec.Struct, frozen=True):
     - `checks`: what was checked before, and found in order. `obstacles`: why something cannot be told.
     - `inputs`: how params, data or code differ. `causes`: what else differs, the most telling first.
     - `first_divergence`: the metric and step at which the results part. `divergences`: all metrics that do.
-    - `results`: what else differs in the results. `spread`: how far repetitions are apart, by metric, beside the record's value.
+    - `results`: what else differs in the results. `spread`: how far repetitions are apart, by metric.
     - `points`, `models`: how many values and models were compared. `ignored`: metrics that a clock makes.
     - `folder`: where the repetition lies; None if it was removed.
     """

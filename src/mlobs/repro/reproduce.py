@@ -75,8 +75,9 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
             this one is another.
         data: "skip" does not compare datasets with their fingerprints before.
         repeat: how often it is run at most; a run that is identical is not repeated.
-        rtol, atol: how far values may be apart to be equivalent; `tolerances` names another rtol for
-            single metrics.
+        rtol: how far values may be apart, relatively, to be equivalent.
+        atol: how far they may be apart absolutely.
+        tolerances: another rtol for single metrics, by name.
         dest: a folder that does not exist yet, for code, environment and output; left out, a temporary
             one, which is kept unless the verdict is identical.
         command: what to start instead of the recorded command, as a list.
@@ -171,7 +172,9 @@ class _Reproduction:
         if record is None or choice == "current":
             return here
         if choice == "auto" and capture_environment().digest == record.digest:
-            self._checks.append("this environment is the recorded one: same Python, same packages, same files")
+            self._checks.append(
+                "this environment is the recorded one: same Python, same packages, same files"
+            )
             return here
         from mlobs.repro.recreate import recreate
 
@@ -192,9 +195,11 @@ class _Reproduction:
         return {**variables, "PYTHONPATH": path}
 
     def _link(self, restored: Restored, cwd: Path) -> None:
-        """Put links to data into the restored folder: what was recorded as a dataset, and what was asked for."""
+        """Put links to data into the restored folder: recorded datasets, and what was asked for."""
         entry = self._material.entry
-        sources = [one.source for one in self._material.run.datasets if one.source and "://" not in one.source]
+        sources = [
+            one.source for one in self._material.run.datasets if one.source and "://" not in one.source
+        ]
         sources += [os.path.join(str(entry.get("cwd", "")), one) for one in self._wishes.link]  # noqa: PTH118 - of then
         for place, source in links(sources, entry, restored, cwd).items():
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One repetition of a program: started in its restored folder, recorded in a store of its own, found again."""
+"""One repetition of a program, recorded in a store of its own, and its run that corresponds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlobs.config import RERUN_VARIABLE
 from mlobs.errors import UsageError
 from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.variables import is_recorded
 
-RERUN_VARIABLE = "MLOBS_RERUN_STORE"  # what a program that has it records goes there alone, whatever it asks for
 CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
 LOOK_S = 0.1
 _TAIL_LINES = 15
@@ -54,7 +54,13 @@ def repeat(
     with output.open("wb") as file:
         try:
             done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
-                list(command), cwd=cwd, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                list(command),
+                check=False,
+                cwd=cwd,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
             )
         except OSError as error:
             raise UsageError(f"{command[0]!r} cannot be started: {error.strerror or error}") from error

@@ -1,0 +1,97 @@
+"""`mlobs diff` and `mlobs restore`: what a run was made of, and what another one had otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec import to_builtins
+
+from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.output import print_json, print_title
+from mlobs.errors import UsageError
+from mlobs.text import printable
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run's id, the beginning of one, or latest.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run.")],
+    *,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two runs: params, data, code, environment and results.
+
+    \b
+    mlobs diff 20240131-1200 latest
+
+    Exits with 1 if anything differs, as diff(1) does.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    from mlobs.repro.run_diff import diff_runs
+
+    found = diff_runs(first, second, store=store)
+    metrics = [
+        f"{one.metric}: {one.first!r} -> {one.second!r} at step {one.step}, at worst {one.worst:.2g} apart"
+        for one in found.metrics
+    ]
+    sections: dict[str, Sequence[str]] = {
+        "params": found.params,
+        "datasets": found.datasets,
+        "start": found.entry,
+        "environment": found.environment,
+        "code": found.code,
+        "metrics": metrics,
+        "results": found.results,
+    }
+    if as_json:
+        document: dict[str, Any] = to_builtins(found)
+        print_json(document)
+    else:
+        _print(sections)
+    if any(sections.values()):
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo("nothing differs")
+
+
+def restore(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that does not exist yet.")],
+    *,
+    store: StoreOption = None,
+) -> None:
+    """Write the code of a run as it was: committed, changed and new files.
+
+    \b
+    mlobs restore latest ../as-it-was
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    from mlobs.read.record import load_run
+    from mlobs.repro.code_restore import restore_code
+    from mlobs.repro.material import Material
+
+    material = Material.of(load_run(run, store=store))
+    code = material.code
+    if not code:
+        raise UsageError(
+            f"the code of run {material.run.run_id} is not there: {'; '.join(material.missing())}"
+        )
+    files = {root.place: file for root, file in code.values()}
+    done = restore_code([root for root, _ in code.values()], lambda root: files[root.place], dest)
+    for line in done.checks:
+        typer.echo(printable(line))
+    for line in done.problems:
+        typer.echo(printable(line), err=True)
+    typer.echo(f"restored into {dest}")
+
+
+def _print(sections: dict[str, Sequence[str]]) -> None:
+    for title, lines in sections.items():
+        if lines:
+            print_title(title)
+        for line in lines:
+            colour = _COLOURS.get(line[:1]) if title == "code" else None
+            typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))

@@ -1,0 +1,122 @@
+"""What differs between two runs, of all that went into them and came out."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from mlobs.errors import MlobsError
+from mlobs.read.location import StoreLike
+from mlobs.read.record import load_run
+from mlobs.repro.causes import code_changes
+from mlobs.repro.code_restore import restore_code
+from mlobs.repro.comparison import Divergence, Tolerance, compare
+from mlobs.repro.differences import diff_environments
+from mlobs.repro.material import Material, readable
+
+_EXACT = Tolerance(rtol=0.0)
+
+
+class RunDiff(msgspec.Struct, frozen=True):
+    """Two runs beside each other, a line for each difference.
+
+    `code` is a unified diff, line by line, of both programs' code as it was; `metrics` are those with other
+    values, with the first step at which they part.
+    """
+
+    runs: tuple[str, str]
+    params: tuple[str, ...]
+    datasets: tuple[str, ...]
+    entry: tuple[str, ...]
+    environment: tuple[str, ...]
+    code: tuple[str, ...]
+    metrics: tuple[Divergence, ...]
+    results: tuple[str, ...]
+
+
+def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
+    """Return what differs between two runs of a store.
+
+    Raises:
+        UsageError: there is no such run.
+        StoreError: there is no such store.
+    """
+    one, two = (Material.of(load_run(run, store=store)) for run in (first, second))
+    found = compare(one.run, two.run, _EXACT)
+    seeds = () if one.seed == two.seed else (f"seed: {one.seed} -> {two.seed}",)
+    return RunDiff(
+        runs=(one.run.run_id, two.run.run_id),
+        params=found.params,
+        datasets=found.datasets,
+        entry=(*_entry(one, two), *seeds),
+        environment=tuple(diff_environments(one.surroundings, two.surroundings)),
+        code=tuple(_code(one, two)),
+        metrics=found.divergences,
+        results=(*found.unmatched, *found.model_differences),
+    )
+
+
+def _entry(one: Material, two: Material) -> Iterator[str]:
+    for name in ("kind", "target", "function", "command"):
+        was, now = one.entry.get(name), two.entry.get(name)
+        if was != now:
+            yield f"{name}: {_text(was)} -> {_text(now)}"
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _code(one: Material, two: Material) -> list[str]:
+    """Compare the programs' files; where a tree cannot be restored here, say which trees differ."""
+    changed = code_changes(one, two)
+    if not changed:
+        return []
+    with tempfile.TemporaryDirectory(prefix="mlobs-diff-") as temporary:
+        folders = [Path(temporary) / name for name in ("a", "b")]
+        try:
+            for material, folder in zip((one, two), folders, strict=True):
+                files = {root.place: file for root, file in material.code.values()}
+                restore_code(
+                    [root for root, _ in material.code.values()],
+                    lambda root, at=files: at[root.place],
+                    folder,
+                )
+        except MlobsError as error:
+            return [*changed, f"the files cannot be compared here: {readable(error)}"]
+        return list(_unified(*folders))
+
+
+def _unified(before: Path, after: Path) -> Iterator[str]:
+    for name in sorted(_files(before) | _files(after)):
+        contents = [_content(folder / name) for folder in (before, after)]
+        if contents[0] == contents[1]:
+            continue
+        texts = [_lines(content) for content in contents]
+        if None in texts:
+            yield f"binary file {name} differs"
+            continue
+        yield from difflib.unified_diff(*map(list, texts), f"a/{name}", f"b/{name}", lineterm="")  # type: ignore[arg-type]
+
+
+def _files(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or path.is_file()
+    }
+
+
+def _content(path: Path) -> bytes:
+    if path.is_symlink():
+        return b"-> " + str(path.readlink()).encode("utf-8", "surrogateescape")
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _lines(content: bytes) -> list[str] | None:
+    try:
+        return content.decode().splitlines()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,93 @@
+"""Did two recorded runs come to the same, and should they have? Nothing is run."""
+
+from __future__ import annotations
+
+import time
+
+from mlobs.errors import UsageError
+from mlobs.read.location import StoreLike, open_store
+from mlobs.read.record import RunRecord, liveness, load_run, read_run
+from mlobs.repro.causes import causes, code_changes
+from mlobs.repro.comparison import Tolerance, compare
+from mlobs.repro.material import Material
+from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, Recipe, recipe_of
+from mlobs.repro.report import ReproReport
+from mlobs.repro.verdict import Verdict, judge
+
+
+def verify(
+    run: str,
+    other: str | None = None,
+    *,
+    store: StoreLike = None,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+) -> ReproReport:
+    """Compare two runs that are recorded, and say whether the same recipe gave the same model.
+
+    Without `other` it is the latest other run of the store with the same recipe. Runs of one recipe on one
+    machine with other results are "nondeterministic"; on other machines, "different" or "equivalent".
+
+    Raises:
+        UsageError: there is no such run, or none with the same recipe.
+        StoreError: there is no such store.
+    """
+    started = time.perf_counter()
+    first = load_run(run, store=store)
+    recipe = recipe_of(first)
+    second = load_run(other, store=store) if other is not None else _latest_like(first, recipe, store)
+    tolerance = Tolerance(rtol, atol)
+    found = compare(first, second, tolerance)
+    one, two = Material.of(first), Material.of(second)
+    changed = code_changes(one, two)
+    again = recipe_of(second)
+    is_same = recipe.key is not None and recipe.key == again.key and recipe.machine == again.machine
+    obstacles = () if found.has_results else ("the runs have no metric values and no models in common",)
+    verdict: Verdict = judge([found], [found] if is_same else [], obstacles)
+    return ReproReport(
+        verdict="inputs-differ" if changed else verdict,
+        run_id=first.run_id,
+        repetitions=(second.run_id,),
+        checks=_agreements(recipe, again),
+        obstacles=obstacles,
+        inputs=(*changed, *found.params, *found.datasets),
+        results=(*found.unmatched, *found.model_differences),
+        causes=() if found.is_identical else tuple(causes(one, two)),
+        first_divergence=found.first_divergence(),
+        divergences=found.divergences,
+        points=found.points,
+        models=found.models,
+        ignored=found.ignored,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def _agreements(recipe: Recipe, again: Recipe) -> tuple[str, ...]:
+    lines = []
+    if recipe.key is not None and recipe.key == again.key:
+        lines.append("the recipes are the same: code, entry point, params, data, environment and seeds")
+    if recipe.machine is not None and recipe.machine == again.machine:
+        lines.append("the machines compute alike: kernels, threads, GPUs")
+    return tuple(lines)
+
+
+def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecord:
+    """Find the latest other run of the same recipe, by its tags; the same machine counts more."""
+    if recipe.key is None:
+        raise UsageError(
+            f"the recipe of run {first.run_id} is not known ({'; '.join(recipe.missing)})"
+            " - name the run to compare it with: mlobs verify RUN OTHER"
+        )
+    is_alive = liveness()
+    found = []
+    for folder in open_store(store).runs():
+        if folder.run_id != first.run_id:
+            record = read_run(folder, is_alive)
+            if record is not None and record.tags.get(RECIPE_TAG) == recipe.key:
+                found.append(record)
+    if not found:
+        raise UsageError(
+            f"no other run has the recipe of {first.run_id} - run the program once more, or type:"
+            f" mlobs reproduce {first.run_id}"
+        )
+    return max(found, key=lambda one: (one.tags.get(MACHINE_TAG) == recipe.machine, one.run_id))
