@@ -28,7 +28,6 @@ from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
 
 EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
-_NOBODY: Callable[[str], None] = lambda _text: None  # noqa: E731 - a default that says nothing
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
     command: Sequence[str] = (),
     link: Sequence[str] = (),
     check_only: bool = False,
-    tell: Callable[[str], None] = _NOBODY,
+    tell: Callable[[str], None] | None = None,
 ) -> ReproReport:
     """Run a program again from the record of one of its runs, and compare params, data, metrics and models.
 
@@ -101,7 +100,7 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell).report()
+    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell or _silently).report()
 
 
 class _Reproduction:
@@ -249,6 +248,10 @@ class _Reproduction:
         if shown is None or shown.is_identical or not runs:
             return self._causes
         return [*self._causes, *causes(self._material, Material.of(runs[0]))]
+
+
+def _silently(_text: str) -> None:
+    """Tell nobody."""
 
 
 def _fresh(dest: Path | None) -> Path:
