@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from mlobs.repro.packages import Package, installed, pinned, without_secrets
-from mlobs.secrets import masked
+from mlobs.secrets import REDACTED, masked
 
 _LOCK_FILES = (
     "uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "Pipfile.lock", "pixi.lock", "conda-lock.yml",
@@ -23,6 +23,7 @@ _LOCK_FILES = (
 _REQUIREMENTS = "requirements*.txt"
 _KEPT_BYTES = 1 << 20  # of one lock file's text; a larger one is known by its digest alone
 _CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
+_CONDA_TOKEN = re.compile(r"(?<=/t/)[^/]+(?=/)")  # conda writes a channel's token into its path
 _URL = re.compile(r"[a-z][a-z+]*://[^\s\"'<>,;]+")
 
 
@@ -129,7 +130,8 @@ def _conda_package(path: Path) -> CondaPackage:
     name, version, build, sha256 = (
         str(facts.get(field, "")) for field in ("name", "version", "build", "sha256")
     )
-    return CondaPackage(name, version, build, without_secrets(str(facts.get("channel", ""))), sha256)
+    channel = _CONDA_TOKEN.sub(REDACTED, without_secrets(str(facts.get("channel", ""))))
+    return CondaPackage(name, version, build, channel, sha256)
 
 
 def _lock_file(path: Path) -> LockFile:

@@ -106,10 +106,10 @@ def without_secrets(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:  # a text that only looks like a URL
         return masked(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if at and not (user == _SSH_USER and parts.scheme.endswith("ssh")):
-        parts = parts._replace(netloc=host)
-    return masked(urlunsplit(parts))
+    user, _, host = parts.netloc.rpartition("@")
+    public = masked(urlunsplit(parts._replace(netloc=host)))
+    is_ssh = user == _SSH_USER and parts.scheme.endswith("ssh")
+    return public.replace("://", f"://{user}@", 1) if is_ssh else public
 
 
 def _package(name: str, found: metadata.Distribution) -> Package:
