@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 AFP1 = "mlobs afp1"
-THREADED_BYTES = 1 << 20  # below, starting threads costs more than it saves
+THREADED_BYTES = 4 << 20  # below, starting threads (0.1 ms) costs more than it saves
+MAX_THREADS = 8  # reading memory is the limit then
 _KINDS = "biufc"
 _OF_ML_DTYPES = {"bfloat16": "bf16"}
 
@@ -38,7 +40,8 @@ def array_digest(array: Any, kind: str | None = None) -> bytes:
     if array.dtype.kind != "V" and array.dtype.byteorder not in "|=<":
         array = array.astype(array.dtype.newbyteorder("<"))
     content: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    threads = blake3.AUTO if content.nbytes >= THREADED_BYTES else 1
+    # not blake3.AUTO: its threads outlive the call, and a child forked later would wait for them for ever
+    threads = min(os.cpu_count() or 1, MAX_THREADS) if content.nbytes >= THREADED_BYTES else 1
     hasher = blake3(head, derive_key_context=AFP1, max_threads=threads)
     hasher.update(memoryview(content))
     return hasher.digest()

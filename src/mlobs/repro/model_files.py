@@ -6,6 +6,7 @@ A pickle is a program: none is loaded here.
 from __future__ import annotations
 
 import json
+import pickle
 import struct
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +20,8 @@ _SAFETENSORS = {  # their name of a dtype, numpy's name of it or of as many bits
     "BOOL": ("?", ""), "U8": ("<u1", ""), "I8": ("<i1", ""), "U16": ("<u2", ""), "I16": ("<i2", ""),
     "U32": ("<u4", ""), "I32": ("<i4", ""), "U64": ("<u8", ""), "I64": ("<i8", ""), "F16": ("<f2", ""),
     "F32": ("<f4", ""), "F64": ("<f8", ""), "C64": ("<c8", ""), "BF16": ("<u2", "bf16"),
-    "F8_E4M3": ("<u1", "float8_e4m3fn"), "F8_E5M2": ("<u1", "float8_e5m2"), "F8_E8M0": ("<u1", "float8_e8m0fnu"),
+    "F8_E4M3": ("<u1", "float8_e4m3fn"), "F8_E5M2": ("<u1", "float8_e5m2"),
+    "F8_E8M0": ("<u1", "float8_e8m0fnu"),
 }  # fmt: skip
 _MAX_HEADER_BYTES = 100_000_000  # as the format's own reader allows
 
@@ -46,7 +48,11 @@ def load_model(path: Path) -> Any:
         package = (error.name or "").partition(".")[0]
         raise UsageError(f"reading {path.name} needs {package} - type: pip install {package}") from error
     except Exception as error:
-        raise UsageError(f"fingerprint_model: {path} cannot be read as {path.suffix[1:]}: {error}") from error
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise UsageError(
+            f"fingerprint_model: {path} cannot be read as {path.suffix} without running code: {reason} - if you "
+            "trust it, load it yourself and give the model"
+        ) from error
 
 
 def _read_numpy(path: Path) -> Any:
@@ -85,7 +91,11 @@ def _read_safetensors(path: Path) -> dict[str, TaggedArray]:
 
 def _read_torch(path: Path) -> Any:
     """A state dict or other plain values; an object of another class is refused by torch itself."""
-    return import_module("torch").load(str(path), weights_only=True, map_location="cpu")
+    torch = import_module("torch")
+    try:
+        return torch.load(str(path), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError) as error:  # their text advises to load it with its code
+        raise ValueError("it is no state dict, or holds more than plain values and tensors") from error
 
 
 def _read_xgboost(path: Path) -> Any:

@@ -33,7 +33,7 @@ class ModelPrint(msgspec.Struct, frozen=True):
     """The fingerprint of a model.
 
     `text` is "mfp1:" and 64 hex digits. `leaves` are the parts by path (`$.3.weight`), in the model's order,
-    each with the first 32 hex digits of its digest: at most 2,000, the deepest are put together until it is so.
+    each with the first 32 hex digits of its digest: at most 2,000, the deepest are put together for it.
     `library` made the model ("scikit-learn 1.9.1"): models of scikit-learn compare within one version of it
     only. `seconds` is what it took.
     """
@@ -108,22 +108,19 @@ def _folded(leaves: Leaves) -> Leaves:
     """Put the deepest leaves together by what holds them, level by level, until there are few enough."""
     while len(leaves) > MAX_LEAVES:
         deepest = max(len(path) for path, _ in leaves)
-        kept: dict[tuple[str, ...], list[bytes]] = {}
+        held: dict[tuple[str, ...], list[bytes]] = {}
+        for path, one in leaves:
+            if len(path) == deepest:
+                label = path[-1].encode("utf-8", "surrogatepass")
+                held.setdefault(path[:-1], []).append(digest("str", label) + one)
+        folded = {path: digest("fold", b"".join(sorted(parts))) for path, parts in held.items()}
+        kept: Leaves = []
         for path, one in leaves:
             if len(path) < deepest:
-                kept.setdefault(path, []).append(one)
-            else:
-                label = path[-1].encode("utf-8", "surrogatepass")
-                kept.setdefault(path[:-1], []).append(digest("str", label) + one)
-        leaves = [
-            (
-                path,
-                parts[0]
-                if len(parts[0]) == len(digest("", b"")) and len(parts) == 1
-                else digest("fold", b"".join(sorted(parts))),
-            )
-            for path, parts in kept.items()
-        ]
+                kept.append((path, one))
+            elif path[:-1] in folded:  # where its first part stood
+                kept.append((path[:-1], folded.pop(path[:-1])))
+        leaves = kept
     return leaves
 
 

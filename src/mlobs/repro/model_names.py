@@ -32,7 +32,7 @@ def _lineage(cls: Any) -> frozenset[tuple[str, str]]:
 lineage: Callable[[Any], frozenset[tuple[str, str]]] = functools.lru_cache(maxsize=4096)(_lineage)
 
 
-def name_of(value: Any) -> bytes | Named | None:  # noqa: PLR0911 - one return for each sort
+def name_of(value: Any) -> bytes | Named | None:
     """The digest of a class, function, module or member of an enum; None if it is none of these.
 
     A lambda or a function inside a function has no name that lasts: its bytecode counts, with its

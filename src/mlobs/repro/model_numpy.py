@@ -10,7 +10,7 @@ from mlobs.repro.model_names import Named, lineage
 from mlobs.repro.model_scalars import digest
 
 
-def numpy_way(value: Any) -> bytes | Named | None:  # noqa: PLR0911 - one return for each sort
+def numpy_way(value: Any) -> bytes | Named | None:
     """The digest of something of numpy, or what it is made of; None if it is not of numpy."""
     of = lineage(type(value))
     if ("numpy", "MaskedArray") in of:

@@ -25,14 +25,12 @@ VOLATILE = frozenset(
     {"_sklearn_version", "_stop_words_id", "refit_time_"}
 )  # differ though the model does not
 _CLOCKS = ("_fit_time", "_score_time")  # columns of `cv_results_` that are read off a clock
-_NO_VALUE = digest("absent", b"")
-_WITHOUT_VALUE = {  # what belongs to the process and not to the model: the class alone counts
-    ("_thread", "lock"), ("_thread", "RLock"), ("threading", "Condition"), ("threading", "Event"),
-    ("threading", "Semaphore"), ("threading", "BoundedSemaphore"), ("_thread", "_local"),
-    ("weakref", "ReferenceType"), ("weakref", "ref"), ("weakref", "WeakMethod"), ("weakref", "WeakValueDictionary"),
-    ("weakref", "WeakKeyDictionary"), ("_weakrefset", "WeakSet"), ("weakref", "WeakSet"),
-    ("weakref", "ProxyType"), ("weakref", "CallableProxyType"),
-}  # fmt: skip
+_WITHOUT_VALUE = frozenset({  # what belongs to the process and not to the model: the class alone counts
+    "_thread.lock", "_thread.RLock", "_thread._local", "threading.Condition", "threading.Event",
+    "threading.Semaphore", "threading.BoundedSemaphore", "weakref.ReferenceType", "weakref.WeakMethod",
+    "weakref.ProxyType", "weakref.CallableProxyType", "weakref.WeakValueDictionary",
+    "weakref.WeakKeyDictionary", "_weakrefset.WeakSet",
+})  # fmt: skip
 
 
 class Node(NamedTuple):
@@ -100,7 +98,7 @@ class Walk:
                 raise self._unreadable(value, error) from error
         if isinstance(value, Named):
             return self._named(value)
-        if (cls.__module__, cls.__qualname__) in _WITHOUT_VALUE:
+        if qualified(cls) in _WITHOUT_VALUE:
             return Node(digest("without value", qualified(cls).encode()))
         return self._read(value)
 
@@ -115,8 +113,9 @@ class Walk:
                 return Node(found)
             if found is not None:
                 return self._walk(found)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            fields = dict(zip(value._fields, value, strict=False))
+        names = getattr(value, "_fields", None)
+        if isinstance(value, tuple) and isinstance(names, tuple):
+            fields = dict(zip(names, value, strict=False))
             return self._named(Named(f"namedtuple {qualified(type(value))}", fields))
         return self._reduced(value)
 
@@ -128,7 +127,7 @@ class Walk:
         if isinstance(reduced, str):
             return Node(digest("global", f"{qualified(type(value))} {reduced}".encode()))
         made, args, state, items, pairs = _of_five(reduced)
-        if made in _NEW and args and isinstance(args[0], type):
+        if any(made is new for new in _NEW) and args and isinstance(args[0], type):
             made, args = args[0], args[1:]
         children = [(".__class__", self.node(made, ".__class__"))]
         children += [(".__args__", self.node(args, ".__args__"))] if args else []
@@ -146,11 +145,12 @@ class Walk:
         if state is None:
             return []
         parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # noqa: PLR2004 - __slots__
-        if not all(part is None or isinstance(part, dict) for part in parts):
+        held = [part for part in parts if isinstance(part, dict)]
+        if len(held) < sum(part is not None for part in parts) or not all(
+            type(k) is str for p in held for k in p
+        ):
             return [(".__state__", self.node(state, ".__state__"))]
-        attributes = {
-            name: one for part in parts for name, one in (part or {}).items() if name not in VOLATILE
-        }
+        attributes = {name: one for part in held for name, one in part.items() if name not in VOLATILE}
         results = attributes.get("cv_results_")
         if isinstance(results, Mapping) and cls.__module__.startswith("sklearn."):
             attributes["cv_results_"] = {k: v for k, v in results.items() if not str(k).endswith(_CLOCKS)}
@@ -186,9 +186,9 @@ class Walk:
         return "$" + "".join(self._path) + label
 
     def _unreadable(self, value: Any, error: Exception) -> UsageError:
-        return UsageError(
-            f"{self._here()} is of {qualified(type(value))}, whose value cannot be read: {error}{_ADVICE}"
-        )
+        reason = str(error).strip().partition("\n")[0]
+        of = qualified(type(value))
+        return UsageError(f"{self._here()} is of {of}, whose value cannot be read: {reason}{_ADVICE}")
 
 
 _ADVICE = " - take it out of the model, or pass a part of the model, such as its weights"
@@ -199,7 +199,7 @@ _NEW = (getattr(copyreg, "__newobj__"), getattr(copyreg, "__newobj_ex__"))  # no
 def label_of(key: Any) -> str:
     """How a key or an attribute is written in a path: `.name`, or `[repr]` of other scalars."""
     if isinstance(key, str):
-        return f".{key}" if len(key) <= 80 else f".{key[:60]}…{digest('str', key.encode()).hex()[:8]}"  # noqa: PLR2004
+        return f".{key}" if len(key) <= 80 else f".{key[:60]}…{SCALARS[str](key).hex()[:8]}"  # noqa: PLR2004
     if key is None or isinstance(key, bool | int | float | bytes):
         return f"[{key!r}]"[:80]
     return f"[{type(key).__name__}]"
