@@ -121,18 +121,24 @@ def plain_array(array: Any) -> tuple[str, Array]:
     import numpy as np
 
     if isinstance(array, np.ma.MaskedArray):
-        raise UsageError("a masked array has no one content - fingerprint array.filled(...), or its data and mask")
+        raise UsageError(
+            "a masked array has no one content - fingerprint array.filled(...), or its data and mask"
+        )
     if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "detach"):
         return _of_torch(array)
     values = np.asarray(array)
-    if values.dtype.kind == "V" and not values.dtype.names or values.dtype.name == "bfloat16":  # of ml_dtypes, in JAX
+    if (
+        values.dtype.kind == "V" and not values.dtype.names
+    ) or values.dtype.name == "bfloat16":  # of ml_dtypes, in JAX
         return _named(values.dtype.name), values.view(f"<u{values.dtype.itemsize}")
     return "", values
 
 
 def _of_torch(tensor: Any) -> tuple[str, Array]:
     if getattr(tensor, "is_sparse", False) or getattr(tensor, "is_quantized", False):
-        raise UsageError("a sparse or quantized tensor has no plain values - fingerprint tensor.to_dense() or dequantize()")
+        raise UsageError(
+            "a sparse or quantized tensor has no plain values - fingerprint tensor.to_dense() or dequantize()"
+        )
     tensor = tensor.detach().cpu()
     for method in ("resolve_conj", "resolve_neg"):
         tensor = getattr(tensor, method)()

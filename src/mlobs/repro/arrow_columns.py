@@ -29,7 +29,9 @@ def arrow() -> Any:
 
 def source_of_chunked(name: str, column: Any, note: str = "") -> Source:
     """A column of one array of Arrow, or of many."""
-    return Source(name, tag_of(column.type, name), len(column), lambda start, stop: _part(column, start, stop), note)
+    return Source(
+        name, tag_of(column.type, name), len(column), lambda start, stop: _part(column, start, stop), note
+    )
 
 
 def _part(column: Any, start: int, stop: int) -> Buffers:
@@ -44,7 +46,9 @@ def _joined(part: Any) -> Any:
     if pa.types.is_dictionary(part.type):  # each chunk may have a dictionary of its own
         part = part.cast(part.type.value_type)
     joined = part.combine_chunks()
-    return pa.concat_arrays(joined.chunks) if hasattr(joined, "chunks") else joined  # of no chunk, or as an old pyarrow
+    return (
+        pa.concat_arrays(joined.chunks) if hasattr(joined, "chunks") else joined
+    )  # of no chunk, or as an old pyarrow
 
 
 # Types
@@ -68,8 +72,8 @@ def tag_of(type_: Any, column: str) -> Tag:
     if plain is not None:
         return plain
     if types.is_map(type_):
-        fields = (("key", tag_of(type_.key_type, column)), ("value", tag_of(type_.item_type, column)))
-        return list_of(Tag("struct", fields))
+        entry = (("key", tag_of(type_.key_type, column)), ("value", tag_of(type_.item_type, column)))
+        return list_of(Tag("struct", entry))
     if types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_):
         return list_of(tag_of(type_.value_type, column))
     if types.is_struct(type_):
@@ -146,7 +150,9 @@ def _flat(array: Any, kind: str, valid: Array | None) -> Buffers:
         days = _raw(array, "<i8") // _DAY_MS if text.startswith("date64") else _raw(array, "<i4")
         return canonical.fixed(days.astype("<i4"), valid)
     if kind in MOMENTS:
-        return canonical.moments(_raw(array, f"<i{array.type.bit_width // 8}").astype("<i8", copy=False), array.type.unit, valid)
+        return canonical.moments(
+            _raw(array, f"<i{array.type.bit_width // 8}").astype("<i8", copy=False), array.type.unit, valid
+        )
     values = _raw(array, f"<{kind[0]}{int(kind[1:]) // 8}")
     return canonical.floats(values, valid) if kind[0] == "f" else canonical.fixed(values, valid)
 

@@ -61,7 +61,7 @@ def fixed(values: Array, valid: Array | None = None) -> Buffers:
     import numpy as np
 
     bits = validity(valid)
-    if bits.size:
+    if valid is not None and bits.size:
         values = np.where(valid, values, values.dtype.type(0))
     return [bits, little(values)]
 
@@ -111,7 +111,7 @@ def moments(ticks: Array, unit: str, valid: Array | None = None) -> Buffers:
     import numpy as np
 
     bits = validity(valid)
-    if bits.size:
+    if valid is not None and bits.size:
         ticks = np.where(valid, ticks, 0)
     if unit == "ns":
         whole = ticks // 1_000

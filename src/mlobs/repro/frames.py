@@ -21,7 +21,19 @@ def library_of(value: object) -> str:
 
 _KNOWN = {
     name: name
-    for name in ("pandas", "polars", "pyarrow", "numpy", "torch", "scipy", "duckdb", "dask", "pyspark", "ray", "datasets")
+    for name in (
+        "pandas",
+        "polars",
+        "pyarrow",
+        "numpy",
+        "torch",
+        "scipy",
+        "duckdb",
+        "dask",
+        "pyspark",
+        "ray",
+        "datasets",
+    )
 } | {"_duckdb": "duckdb", "dask_expr": "dask", "distributed": "dask"}
 
 
@@ -45,7 +57,9 @@ def sources_of(table: Any) -> tuple[list[Source], int]:
     library, name = library_of(table), type(table).__name__
     if is_relation(table):
         return _of_arrow(table.fetch_arrow_table())
-    if library == "pandas" and hasattr(table, "to_frame") and not hasattr(table, "columns"):  # a Series or an Index
+    if (
+        library == "pandas" and hasattr(table, "to_frame") and not hasattr(table, "columns")
+    ):  # a Series or an Index
         names = [table.name if table.name is not None else ""]
         table = table.to_frame(name=names[0])
     if library == "pandas" and hasattr(table, "iloc"):
@@ -63,10 +77,24 @@ def sources_of(table: Any) -> tuple[list[Source], int]:
 
 def _of_arrow(table: Any) -> tuple[list[Source], int]:
     columns = [
-        source_of_chunked(name, table.column(at), _note(table.column(at).type))
-        for at, name in enumerate(table.column_names)
+        source_of_chunked(table.schema.names[at], table.column(at), note_of(table.column(at).type))
+        for at in places_of(table.schema)
     ]
     return columns, table.num_rows
+
+
+def places_of(schema: Any) -> list[int]:
+    """Which columns of Arrow are data, in order: an index that pandas put behind them comes first again.
+
+    An index without a name is no data.
+    """
+    about = schema.pandas_metadata or {}
+    index = [
+        name for name in about.get("index_columns", ()) if isinstance(name, str) and name in schema.names
+    ]
+    nameless = {one["field_name"] for one in about.get("columns", ()) if one.get("name") is None}
+    first = [schema.names.index(name) for name in index if name not in nameless]
+    return first + [at for at, name in enumerate(schema.names) if name not in index]
 
 
 def _of_polars(frame: Any) -> tuple[list[Source], int]:
@@ -86,9 +114,12 @@ def _arrow_of(column: Any) -> Any:
     return column.to_arrow(compat_level=oldest.oldest()) if oldest else column.to_arrow()
 
 
-def _note(type_: Any) -> str:
+def note_of(type_: Any) -> str:
+    """The type as a person knows it, where the canonical one says less."""
     text = str(type_)
     return "" if text in _PLAIN else text
 
 
-_PLAIN = frozenset({"bool", "float", "double", "halffloat"} | {f"{u}int{8 << n}" for u in ("", "u") for n in range(4)})
+_PLAIN = frozenset(
+    {"bool", "float", "double", "halffloat"} | {f"{u}int{8 << n}" for u in ("", "u") for n in range(4)}
+)

@@ -21,7 +21,12 @@ _EPOCH_UTC = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _EXACT = 2**53  # not every integer above is a float
 _DECIMAL_BYTES = 32
-_NUMBERS = {"boolean": "bool", "floating": "float64", "mixed-integer-float": "float64", "complex": "complex128"}
+_NUMBERS = {
+    "boolean": "bool",
+    "floating": "float64",
+    "mixed-integer-float": "float64",
+    "complex": "complex128",
+}
 
 
 def encoder_of_objects(values: Array, column: str) -> Encoder | None:
@@ -41,7 +46,9 @@ def encoder_of_objects(values: Array, column: str) -> Encoder | None:
     if found in ("datetime", "datetime64", "date", "time", "timedelta", "timedelta64"):
         return _of_moments(values, found.rstrip("64"), column)
     if found == "string":
-        return Encoder(Tag("utf8"), lambda some, _: canonical.texts([_utf8(one, column) for one in _listed(some)]))
+        return Encoder(
+            Tag("utf8"), lambda some, _: canonical.texts([_utf8(one, column) for one in _listed(some)])
+        )
     if found == "bytes":
         return Encoder(Tag("bytes"), lambda some, _: canonical.texts(_listed(some)))
     if found == "empty":
@@ -79,13 +86,17 @@ def _utf8(value: str | None, column: str) -> bytes | None:
     try:
         return None if value is None else value.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{column} holds {value!r}, which is no valid Unicode - keep such values as bytes") from error
+        raise UsageError(
+            f"{column} holds {value!r}, which is no valid Unicode - keep such values as bytes"
+        ) from error
 
 
 def _is_nested(present: Array) -> bool:
     """Tell whether all are lists, or all dicts."""
     kinds = {
-        "dict" if isinstance(value, dict) else isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
+        "dict"
+        if isinstance(value, dict)
+        else isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
         for value in present
     }
     return kinds in ({"dict"}, {True})
@@ -101,7 +112,9 @@ def _of_numbers(values: Array, dtype: str, column: str) -> Encoder:
         isinstance(value, int) and abs(value) > _EXACT for value in _present(values)
     ):
         raise UsageError(f"{column} holds floats, and integers that no float can be - make it one of them")
-    if dtype == "float64" and {getattr(value, "dtype", None) for value in _present(values)} == {np.dtype("f4")}:
+    if dtype == "float64" and {getattr(value, "dtype", None) for value in _present(values)} == {
+        np.dtype("f4")
+    }:
         dtype = "float32"
     inner = encoder_of(np.dtype(dtype), column)
 
@@ -134,7 +147,7 @@ def _decimals(values: Array, scale: int) -> Buffers:
 def _unscaled(value: Any, scale: int) -> int:
     """The integer that stands for a decimal of this scale: exact, whatever the context's precision."""
     sign, digits, exponent = value.as_tuple()
-    size = int("".join(map(str, digits))) * 10 ** (exponent + scale)
+    size = int("".join(map(str, digits))) * int(10 ** (exponent + scale))
     return -size if sign else size
 
 
@@ -159,9 +172,7 @@ def _dates(values: Array, _valid: Array | None = None) -> Buffers:
     import numpy as np
 
     missing = _missing(values)
-    days = [
-        0 if gone else (value - _EPOCH.date()).days for value, gone in zip(values, missing, strict=True)
-    ]
+    days = [0 if gone else (value - _EPOCH.date()).days for value, gone in zip(values, missing, strict=True)]
     return canonical.fixed(np.array(days, np.int32), ~missing)
 
 
@@ -192,7 +203,7 @@ def _datetime(value: Any) -> tuple[int, int]:
     if not isinstance(value, dt.datetime):  # NumPy's
         value = pd.Timestamp(value)
     nanosecond = getattr(value, "nanosecond", 0)
-    plain = value.to_pydatetime(warn=False) if hasattr(value, "to_pydatetime") else value
+    plain = value.to_pydatetime(warn=False) if isinstance(value, pd.Timestamp) else value
     return (plain - (_EPOCH if plain.tzinfo is None else _EPOCH_UTC)) // _MICROSECOND, nanosecond
 
 

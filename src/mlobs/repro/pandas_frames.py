@@ -36,8 +36,10 @@ def text_of_name(name: object) -> str:
     return str(name)
 
 
-def _inside(part: object) -> str:
-    plain = part.item() if hasattr(part, "item") and hasattr(part, "dtype") else part  # NumPy 2 writes np.int64(3)
+def _inside(part: Any) -> str:
+    plain = (
+        part.item() if hasattr(part, "item") and hasattr(part, "dtype") else part
+    )  # NumPy 2 writes np.int64(3)
     return repr(plain)
 
 
@@ -48,7 +50,8 @@ def _source(name: str, series: Any) -> Source:
 
 
 _PLAIN = frozenset(
-    {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
+    {"bool", "float16", "float32", "float64"}
+    | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
 )
 
 
@@ -76,7 +79,9 @@ def _typed(name: str, series: Any) -> Source:
             f"convert it, for example with .astype(str)"
         )
     values = series.to_numpy()
-    return _objects(name, values) if dtype.kind == "O" else _of_values(name, encoder_of(dtype, column), values)
+    return (
+        _objects(name, values) if dtype.kind == "O" else _of_values(name, encoder_of(dtype, column), values)
+    )
 
 
 def _of_values(name: str, encoder: Encoder, values: Array) -> Source:
@@ -108,7 +113,11 @@ def _fast_texts(values: Array, encoder: Encoder) -> Buffers:
     pa = arrow()
     try:
         return buffers_of(pa.array(values, pa.large_string(), from_pandas=True))
-    except (pa.ArrowException, UnicodeError, TypeError):  # the slow way knows what is wrong, and of which column
+    except (
+        pa.ArrowException,
+        UnicodeError,
+        TypeError,
+    ):  # the slow way knows what is wrong, and of which column
         return encoder.encode(values, None)
 
 
@@ -145,7 +154,9 @@ def _categorical(name: str, series: Any) -> Source:
     values = categories.to_numpy()
     if tag.kind in TEXTS and find_spec("pyarrow"):
         pa = arrow()
-        table = pa.array(values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True)
+        table = pa.array(
+            values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True
+        )
         return Source(name, tag, len(codes), lambda start, stop: _taken(table, codes[start:stop]))
     if values.dtype.kind != "O":
         encode = encoder_of(values.dtype, name).encode

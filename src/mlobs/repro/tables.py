@@ -74,7 +74,9 @@ def table_of(columns: Sequence[Column], rows: int) -> str:
     return f"tfp1:{one.hexdigest()}"
 
 
-def fingerprint_of_sources(sources: Iterable[Source], rows: int, size_bytes: int | None = None) -> Fingerprint:
+def fingerprint_of_sources(
+    sources: Iterable[Source], rows: int, size_bytes: int | None = None
+) -> Fingerprint:
     """The content fingerprint of a table that is all there."""
     found = list(sources)
     columns = tuple(column_of(source) for source in found)
