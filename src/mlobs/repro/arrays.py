@@ -1,0 +1,216 @@
+"""afp1: one digest of an array or tensor; set1: of several things together.
+
+An array's identity is its type, its shape, and its values in C order: not its strides, its device or
+its library. docs/reference/fingerprints.md has the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mlobs.errors import UsageError
+from mlobs.repro import canonical
+from mlobs.repro.canonical import Array, Source
+from mlobs.repro.fingerprint_value import Column, Fingerprint
+from mlobs.repro.numpy_columns import encoder_of
+from mlobs.repro.object_columns import encoder_of_objects
+from mlobs.repro.tables import column_of, hasher, sized
+from mlobs.repro.tags import escaped
+
+_BLOCK = 1 << 16  # values at a time: they stay in a core's own cache
+_BF16_INFINITY, _BF16_NAN = 0x7F80, 0x7FC0
+_WEAKEST = ("name", "stat", "pinned", "rows", "content")
+
+
+def fingerprint_of_array(array: Any) -> Fingerprint:
+    """The content fingerprint of an array of NumPy, or of a tensor, on whatever device.
+
+    Raises:
+        UsageError: its values have no canonical form.
+    """
+    kind, values = plain_array(array)
+    shape = tuple(int(size) for size in values.shape)
+    return Fingerprint(
+        f"afp1:{array_digest(array)}",
+        "content",
+        rows=shape[0] if shape else None,
+        size_bytes=int(values.nbytes),
+        notes={"type": kind or str(values.dtype), "shape": str(list(shape))},
+    )
+
+
+def array_digest(array: Any) -> str:
+    """The 64 hex digits of an array's afp1.
+
+    Raises:
+        UsageError: its values have no canonical form.
+    """
+    kind, values = plain_array(array)
+    if kind:
+        return _digest(kind, values, _exotic)
+    if values.dtype.names:
+        fields = [(name, values[name]) for name in values.dtype.names]
+        tag = ",".join(f"{escaped(name)}:{_type_of(field)}" for name, field in fields)
+        one = _begun(f"struct<{tag}>", values.shape)
+        for _, field in fields:  # one by one: the padding between them is garbage
+            one.update(bytes.fromhex(array_digest(field)))
+        return str(one.hexdigest())
+    if values.dtype.kind in "bui":
+        return _digest(_type_of(values), values, canonical.little)
+    if values.dtype.kind in "fc":
+        encoder = encoder_of(values.dtype, "the array")
+        return _digest(encoder.tag.text, values, lambda some: encoder.encode(some, None)[0])
+    column = _as_column(values)
+    return str(_begun(column.tag, values.shape).update(bytes.fromhex(column.digest)).hexdigest())
+
+
+def _type_of(values: Array) -> str:
+    if values.dtype.names or values.dtype.kind in "OUS":
+        return values.dtype.kind
+    return encoder_of(values.dtype, "the array").tag.text
+
+
+def _as_column(values: Array) -> Column:
+    """Texts, times and objects: their digest as a column of a table, in C order."""
+    flat = values.reshape(-1)
+    if values.dtype.kind in "US":
+        flat = flat.astype(object)
+    if flat.dtype.kind != "O":
+        encoder = encoder_of(flat.dtype, "the array")
+    elif (found := encoder_of_objects(flat, "the array")) is not None:
+        encoder = found
+    else:
+        raise UsageError("the array holds lists or dicts - fingerprint a pandas.DataFrame of them")
+    return column_of(
+        Source("", encoder.tag, len(flat), lambda start, stop: encoder.encode(flat[start:stop], None))
+    )
+
+
+def _begun(kind: str, shape: tuple[int, ...]) -> Any:
+    one = hasher("mlobs afp1")
+    return one.update(kind.encode() + b"\0" + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
+
+
+def _digest(kind: str, values: Array, encode: Callable[[Array], Array]) -> str:
+    one = _begun(kind, values.shape)
+    for block in _blocks(values):
+        one.update(encode(block).view("u1"))
+    return str(one.hexdigest())
+
+
+def _blocks(values: Array) -> Iterator[Array]:
+    """The values in C order, some at a time: a view of contiguous ones, else a copy of a few rows."""
+    if values.flags.c_contiguous:
+        flat = values.reshape(-1)
+        yield from (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
+        return
+    step = max(1, _BLOCK // max(1, math.prod(values.shape[1:])))
+    for at in range(0, len(values), step):
+        yield values[at : at + step].reshape(-1)
+
+
+def plain_array(array: Any) -> tuple[str, Array]:
+    """An array as NumPy's on this machine; the name of its type, where NumPy has none: "bf16".
+
+    Raises:
+        UsageError: it has no plain values.
+    """
+    import numpy as np
+
+    if isinstance(array, np.ma.MaskedArray):
+        raise UsageError(
+            "a masked array has no one content - fingerprint array.filled(...), or its data and mask"
+        )
+    if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "detach"):
+        return _of_torch(array)
+    values = np.asarray(array)
+    if (
+        values.dtype.kind == "V" and not values.dtype.names
+    ) or values.dtype.name == "bfloat16":  # of ml_dtypes, in JAX
+        return _named(values.dtype.name), values.view(f"<u{values.dtype.itemsize}")
+    return "", values
+
+
+def _of_torch(tensor: Any) -> tuple[str, Array]:
+    if getattr(tensor, "is_sparse", False) or getattr(tensor, "is_quantized", False):
+        raise UsageError(
+            "a sparse or quantized tensor has no plain values - fingerprint tensor.to_dense() or dequantize()"
+        )
+    tensor = tensor.detach().cpu()
+    for method in ("resolve_conj", "resolve_neg"):
+        tensor = getattr(tensor, method)()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name == "bfloat16" or name.startswith("float8"):
+        import torch
+
+        plain = torch.int16 if name == "bfloat16" else torch.uint8
+        return _named(name), tensor.contiguous().view(plain).numpy().view(f"u{tensor.element_size()}")
+    return "", tensor.numpy()
+
+
+def _named(name: str) -> str:
+    return {"bfloat16": "bf16"}.get(name, name)
+
+
+def _exotic(values: Array) -> Array:
+    """Bits of a type that NumPy does not have; of bf16 every NaN is the one quiet NaN."""
+    values = canonical.little(values)
+    if values.dtype.itemsize == 2:  # noqa: PLR2004 - bytes of a bf16
+        missing = (values & 0x7FFF) > _BF16_INFINITY
+        if missing.any():
+            values = values.copy()
+            values[missing] = _BF16_NAN
+    return values
+
+
+# Several together
+
+
+def fingerprint_of_set(parts: Mapping[str, Fingerprint], *, is_named: bool) -> Fingerprint:
+    """The fingerprint of several: by their names, in whatever order, or by their places.
+
+    A part stands in `columns`, with its scheme and its digest.
+    """
+    order = sorted(parts, key=str.encode) if is_named else list(parts)
+    one = hasher("mlobs set1").update(struct.pack("<BI", is_named, len(order)))
+    for name in order:
+        one.update(sized(name) + sized(parts[name].text))
+    rows = {part.rows for part in parts.values()}
+    sizes = [part.size_bytes or 0 for part in parts.values()]
+    return Fingerprint(
+        f"set1:{one.hexdigest()}",
+        min((part.strength for part in parts.values()), key=_WEAKEST.index),
+        rows=rows.pop() if len(rows) == 1 else None,
+        size_bytes=sum(sizes),
+        columns=tuple(Column(name, *parts[name].text.split(":", 1)) for name in order),
+    )
+
+
+# Sparse matrices
+
+
+def fingerprint_of_sparse(matrix: Any) -> Fingerprint:
+    """The content fingerprint of a matrix of scipy.sparse, the same in each of its formats.
+
+    Zeros that are stored count as those that are not.
+    """
+    import numpy as np
+
+    rows = matrix.tocsr(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    rows.sort_indices()
+    kind = f"sparse<{_type_of(rows.data)}>"
+    one = _begun(kind, rows.shape)
+    for part in (rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data):
+        one.update(bytes.fromhex(array_digest(part)))
+    return Fingerprint(
+        f"afp1:{one.hexdigest()}",
+        "content",
+        rows=int(rows.shape[0]),
+        size_bytes=int(rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes),
+        notes={"type": kind, "shape": str(list(map(int, rows.shape)))},
+    )

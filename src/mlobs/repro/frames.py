@@ -1,0 +1,125 @@
+"""Tables of any library as columns: pandas, Polars, Arrow, and what gives its content as Arrow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlobs.errors import UsageError
+from mlobs.repro.arrow_columns import arrow, source_of_chunked
+from mlobs.repro.canonical import Source
+from mlobs.repro.pandas_frames import sources_of_frame, text_of_name
+
+
+def library_of(value: object) -> str:
+    """The library that a value's type comes from, or one of its bases: "pandas", "numpy", "torch", ..."""
+    for base in type(value).__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in _KNOWN:
+            return _KNOWN[name]
+    return type(value).__module__.partition(".")[0]
+
+
+_KNOWN = {
+    name: name
+    for name in (
+        "pandas",
+        "polars",
+        "pyarrow",
+        "numpy",
+        "torch",
+        "scipy",
+        "duckdb",
+        "dask",
+        "pyspark",
+        "ray",
+        "datasets",
+    )
+} | {"_duckdb": "duckdb", "dask_expr": "dask", "distributed": "dask"}
+
+
+def is_table(value: object) -> bool:
+    """Tell whether it is a table that is in memory."""
+    return library_of(value) in ("pandas", "polars", "pyarrow") or is_relation(value)
+
+
+def is_relation(value: object) -> bool:
+    """Tell whether it is a relation of DuckDB."""
+    return library_of(value) == "duckdb" and hasattr(value, "fetch_arrow_table")
+
+
+def sources_of(table: Any) -> tuple[list[Source], int]:
+    """The columns of a table, and its number of rows.
+
+    Raises:
+        UsageError: it is no table, or a column has no canonical form.
+        MissingPackage: pyarrow, which all but flat columns of pandas need.
+    """
+    library, name = library_of(table), type(table).__name__
+    if is_relation(table):
+        return _of_arrow(table.fetch_arrow_table())
+    if (
+        library == "pandas" and hasattr(table, "to_frame") and not hasattr(table, "columns")
+    ):  # a Series or an Index
+        names = [table.name if table.name is not None else ""]
+        table = table.to_frame(name=names[0])
+    if library == "pandas" and hasattr(table, "iloc"):
+        return list(sources_of_frame(table)), len(table)
+    if library == "pyarrow" and hasattr(table, "column_names") and hasattr(table, "num_rows"):
+        return _of_arrow(table)
+    if library == "polars" and name == "LazyFrame":
+        raise UsageError("a LazyFrame has no content yet - fingerprint frame.collect()")
+    if library == "polars":
+        return _of_polars(table if hasattr(table, "get_columns") else table.to_frame())
+    raise UsageError(
+        f"a table is expected, of pandas, Polars, pyarrow or DuckDB, not {type(table).__module__}.{name}"
+    )
+
+
+def _of_arrow(table: Any) -> tuple[list[Source], int]:
+    columns = [
+        source_of_chunked(table.schema.names[at], table.column(at), note_of(table.column(at).type))
+        for at in places_of(table.schema)
+    ]
+    return columns, table.num_rows
+
+
+def places_of(schema: Any) -> list[int]:
+    """Which columns of Arrow are data, in order: an index that pandas put behind them comes first again.
+
+    An index without a name is no data.
+    """
+    about = schema.pandas_metadata or {}
+    index = [
+        name for name in about.get("index_columns", ()) if isinstance(name, str) and name in schema.names
+    ]
+    nameless = {one["field_name"] for one in about.get("columns", ()) if one.get("name") is None}
+    first = [schema.names.index(name) for name in index if name not in nameless]
+    return first + [at for at, name in enumerate(schema.names) if name not in index]
+
+
+def _of_polars(frame: Any) -> tuple[list[Source], int]:
+    arrow()  # or it says that pyarrow is missing
+    sources = [
+        source_of_chunked(text_of_name(column.name), _arrow_of(column), str(column.dtype))
+        for column in frame.get_columns()
+    ]
+    return sources, frame.height
+
+
+def _arrow_of(column: Any) -> Any:
+    """Without views of strings, which a pyarrow of today casts, and one of 2024 does not."""
+    import polars as pl
+
+    oldest = getattr(pl, "CompatLevel", None)
+    return column.to_arrow(compat_level=oldest.oldest()) if oldest else column.to_arrow()
+
+
+def note_of(type_: Any) -> str:
+    """The type as a person knows it, where the canonical one says less."""
+    text = str(type_)
+    return "" if text in _PLAIN else text
+
+
+_PLAIN = frozenset(
+    {"bool", "float", "double", "halffloat"} | {f"{u}int{8 << n}" for u in ("", "u") for n in range(4)}
+)

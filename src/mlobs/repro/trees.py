@@ -1,0 +1,221 @@
+"""b3 and tree1: one digest of a file or of a folder, by paths and contents alone.
+
+Times, owners and modes are no content. A link counts as what it leads to, so that a folder of links and
+a copy of it are the same data; one that leads nowhere, or around in a circle, counts as its own text.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mlobs.errors import UsageError
+from mlobs.repro.fingerprint_value import Fingerprint
+from mlobs.repro.stat_cache import Known, Stat, StatCache, stat_of
+from mlobs.repro.tables import hasher
+
+_SMALL_BYTES = 1 << 20  # threads made hashing of smaller files slower (measured: 2 x)
+_PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
+_READ_S_PER_BYTE = 1e-9
+_OPEN_S = 3e-5  # for each file
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Entry(NamedTuple):
+    """A file of a tree: its path in it as bytes, where to open it, and its `stat`; None of a loose link."""
+
+    name: bytes
+    path: str
+    stat: Stat | None
+
+
+class Read(NamedTuple):
+    """What files came to, and which of them changed meanwhile."""
+
+    digests: dict[bytes, bytes]
+    changed: list[bytes]
+
+
+def fingerprint_of_path(
+    path: Path, *, cache: StatCache | None = None, budget_s: float | None = None
+) -> Fingerprint:
+    """The content fingerprint of a file ("b3:", what `b3sum` prints) or of a folder ("tree1:").
+
+    Where reading would take longer than `budget_s`, it is one of sizes and times ("stat1:").
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+    """
+    entries = _entries(path)
+    root = os.path.realpath(path)
+    known = cache.known(root) if cache else {}
+    fresh = [one for one in entries if one.stat and not _is_known(known, one)]
+    if budget_s is not None and _cost_s(fresh) > budget_s:
+        return fingerprint_of_stats(path, entries)
+    read_at_ns = cache.now_ns() if cache else 0
+    read = _read(fresh, known, entries)
+    if cache is not None and fresh:
+        files = {
+            one.name: Known(one.stat, read.digests[one.name])
+            for one in entries
+            if one.stat and one.name not in read.changed
+        }
+        cache.keep(root, files, read_at_ns)
+    return _of_files(path, entries, read)
+
+
+def fingerprint_of_stats(path: Path, entries: list[Entry] | None = None) -> Fingerprint:
+    """A weak fingerprint of sizes and times alone.
+
+    Raises:
+        UsageError: there is no such file, or a folder cannot be read.
+    """
+    found = _entries(path) if entries is None else entries
+    one = hasher("mlobs stat1")
+    for entry in found:
+        size, at = (entry.stat.size_bytes, entry.stat.mtime_ns) if entry.stat else (0, 0)
+        one.update(struct.pack("<I", len(entry.name)) + entry.name + struct.pack("<Qq", size, at))
+    return Fingerprint(
+        f"stat1:{one.hexdigest()}",
+        "stat",
+        size_bytes=_size(found),
+        notes={"compared": f"sizes and times of {len(found)} file(s)"},
+    )
+
+
+def _of_files(path: Path, entries: list[Entry], read: Read) -> Fingerprint:
+    notes = {"changed while read": ", ".join(map(_shown, read.changed))} if read.changed else {}
+    if not path.is_dir():
+        return Fingerprint(f"b3:{read.digests[b''].hex()}", "content", size_bytes=_size(entries), notes=notes)
+    one = hasher("mlobs tree1")
+    for entry in entries:
+        kind = b"f" if entry.stat else b"l"
+        one.update(struct.pack("<I", len(entry.name)) + entry.name + kind + read.digests[entry.name])
+    files = {_shown(entry.name): read.digests[entry.name].hex() for entry in entries}
+    return Fingerprint(
+        f"tree1:{one.hexdigest()}", "content", size_bytes=_size(entries), files=files, notes=notes
+    )
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _size(entries: list[Entry]) -> int:
+    return sum(one.stat.size_bytes for one in entries if one.stat)
+
+
+def _cost_s(entries: list[Entry]) -> float:
+    return len(entries) * _OPEN_S + _size(entries) * _READ_S_PER_BYTE
+
+
+def _is_known(known: dict[bytes, Known], entry: Entry) -> bool:
+    return entry.name in known and known[entry.name].stat == entry.stat
+
+
+# What there is
+
+
+def _entries(path: Path) -> list[Entry]:
+    """The file itself under no name, or the files of a folder in the order of their names as bytes."""
+    try:
+        about = path.stat()
+        if stat.S_ISDIR(about.st_mode):
+            return sorted(_walked(os.fspath(path), "", (_place(about),)))
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    if not stat.S_ISREG(about.st_mode):
+        raise UsageError(f"{path} is neither a file nor a folder - copy what it gives into a file")
+    return [Entry(b"", os.fspath(path), stat_of(about))]
+
+
+def _walked(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+    """All files below; special files (sockets, pipes) are no data. `above` are its parents."""
+    with os.scandir(folder) as found:
+        for one in found:
+            name = prefix + one.name
+            try:
+                about = one.stat() if sys.platform != "win32" else os.stat(one.path)  # noqa: PTH116 - Windows: no inode
+            except OSError:
+                if not one.is_symlink():
+                    raise
+                yield Entry(_name(name), one.path, None)
+                continue
+            if stat.S_ISREG(about.st_mode):
+                yield Entry(_name(name), one.path, stat_of(about))
+            elif stat.S_ISDIR(about.st_mode) and _place(about) in above:
+                yield Entry(_name(name), one.path, None)
+            elif stat.S_ISDIR(about.st_mode):
+                yield from _walked(one.path, f"{name}/", (*above, _place(about)))
+
+
+def _place(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
+
+
+def _name(path: str) -> bytes:
+    """As the file system has it; on Windows, where names are UTF-16, in UTF-8."""
+    return os.fsencode(path)
+
+
+def _unreadable(error: OSError, path: object) -> UsageError:
+    return UsageError(
+        f"{error.filename or path} cannot be read: {error.strerror or error} - check path and permissions"
+    )
+
+
+# What is in it
+
+
+def _read(fresh: list[Entry], known: dict[bytes, Known], entries: list[Entry]) -> Read:
+    digests = {one.name: known[one.name].digest for one in entries if _is_known(known, one)}
+    changed: list[bytes] = []
+    for one in fresh:
+        try:
+            digests[one.name], after = _digest(one.path)
+        except OSError as error:
+            raise _unreadable(error, one.path) from error
+        if after != one.stat:
+            changed.append(one.name)
+    for one in (one for one in entries if one.stat is None):
+        try:
+            digests[one.name] = _digest_of(os.fsencode(os.readlink(one.path)))  # noqa: PTH115 - as it stands
+        except OSError as error:
+            raise _unreadable(error, one.path) from error
+    return Read(digests, changed)
+
+
+def _digest(path: str) -> tuple[bytes, Stat]:
+    """A file's BLAKE3, and its `stat` once it was read."""
+    handle = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        content = os.read(handle, _SMALL_BYTES)
+        after = os.fstat(handle)
+        if len(content) < _SMALL_BYTES and len(content) == after.st_size:
+            return _digest_of(content), stat_of(after)
+        return _digest_of_rest(content, handle), stat_of(os.fstat(handle))
+    finally:
+        os.close(handle)
+
+
+def _digest_of(content: bytes) -> bytes:
+    from blake3 import blake3
+
+    return blake3(content).digest()
+
+
+def _digest_of_rest(start: bytes, handle: int) -> bytes:
+    """Of a large file, with all cores. It is not mapped: one that is cut short meanwhile would kill the process."""
+    from blake3 import blake3
+
+    one = blake3(start, max_threads=blake3.AUTO)
+    portion = memoryview(bytearray(_PORTION_BYTES))
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        while size := file.readinto(portion):
+            one.update(portion[:size])
+    return one.digest()
