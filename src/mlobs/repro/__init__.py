@@ -1,0 +1,1 @@
+"""Reproducibility: what went into a run, captured, fingerprinted, restored and compared."""
