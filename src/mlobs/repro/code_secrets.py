@@ -16,16 +16,38 @@ from typing import NamedTuple
 from mlobs.secrets import REDACTED, masked
 
 _NAMES = """
-    .env .env.* *.env .envrc *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk *.pkcs12 *.gpg
-    id_rsa id_dsa id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk .netrc _netrc .pgpass .htpasswd .git-credentials
-    .pypirc .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json credentials credentials.json
+    .env .env.* *.env .envrc *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk *.pkcs12 *.gpg id_rsa id_dsa
+    id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk .netrc _netrc .pgpass .htpasswd .git-credentials .pypirc
+    .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json credentials credentials.json
     credentials.toml credentials.y*ml credentials.csv credentials.db application_default_credentials.json
     client_secret*.json service_account*.json service-account*.json azureauth.json secrets.json secrets.toml
     secrets.y*ml .secrets *.tfstate *.tfstate.backup accesstokens.json msal_token_cache.* auth.json
-""".split()
+"""  # patterns of file names, in lower case
 _FOLDERS = frozenset({".aws", ".ssh", ".azure", ".gnupg", ".kube", ".gcloud", ".docker", ".databricks"})
-_HARMLESS = (".example", ".sample", ".template", ".dist", ".defaults", ".pub")  # what a project ships to copy from
-_CODE = (".py", ".pyi", ".pyx", ".ipynb", ".js", ".ts", ".c", ".cc", ".cpp", ".h", ".cu", ".rs", ".go", ".java")
+_HARMLESS = (
+    ".example",
+    ".sample",
+    ".template",
+    ".dist",
+    ".defaults",
+    ".pub",
+)  # what a project ships to copy from
+_CODE = (
+    ".py",
+    ".pyi",
+    ".pyx",
+    ".ipynb",
+    ".js",
+    ".ts",
+    ".c",
+    ".cc",
+    ".cpp",
+    ".h",
+    ".cu",
+    ".rs",
+    ".go",
+    ".java",
+)
 
 _PLACEHOLDER = re.compile(
     rb"(?i)(?:your|my[_-]|some|the[_-]|example|dummy|fake|placeholder|change|insert|enter|xxx|\*|\.\.\.|test|none|"
@@ -34,7 +56,9 @@ _PLACEHOLDER = re.compile(
 _MADE_UP = re.compile(rb"[{}<>$%()\[\]|]|\.\.\.")  # a template or an expression, not a value
 _LETTERS = re.compile(rb"[A-Za-z]")
 _DIGIT = re.compile(rb"\d")
-_NAME_LIKE = re.compile(rb"[a-z]*(?:[_./: -][a-z]*)+|[a-z]*(?:pass|secret|token|key|user|name|field|prompt|input)[a-z]*")
+_NAME_LIKE = re.compile(
+    rb"[a-z]*(?:[_./: -][a-z]*)+|[a-z]*(?:pass|secret|token|key|user|name|field|prompt|input)[a-z]*"
+)
 _OPAQUE_CHARACTERS = 12  # of a token or key; shorter values are names and counts
 _PASSWORD_CHARACTERS = 6
 
@@ -114,16 +138,26 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(re.compile(rb"basic ([a-z0-9+/=]{16,})"), _is_opaque),
     _Rule(re.compile(rb"://[^/\s:@'\"{}$<>%]{0,100}:([^/\s@'\"{}$<>]{3,200})@"), _is_password),
     _Rule(re.compile(rb"://([a-z0-9_-]{20,200})@"), _is_opaque),
-    *(one for word in (b"password", b"passwd", b"passphrase", b"pwd") for one in _assigned(word, _is_password)),
+    *(
+        one
+        for word in (b"password", b"passwd", b"passphrase", b"pwd")
+        for one in _assigned(word, _is_password)
+    ),
     *(one for word in (b"secret", b"token") for one in _assigned(word, _is_opaque)),
     *(one._replace(is_key=True) for one in _assigned(b"key", _is_opaque)),
     _Rule(
-        re.compile(rb"--(?:[a-z0-9]+-){0,4}(?:password|passwd|token|secret|api-key)[ \t=]+([^\s\"'`]{6,200})"),
+        re.compile(
+            rb"--(?:[a-z0-9]+-){0,4}(?:password|passwd|token|secret|api-key)[ \t=]+([^\s\"'`]{6,200})"
+        ),
         _is_argument,
     ),
 )
-_KEY_NAMES = re.compile(rb"(?:api|access|secret|private|account|auth|signing|encryption|subscription|storage|master|shared)[_-]?$")
-_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_KEY_NAMES = re.compile(
+    rb"(?:api|access|secret|private|account|auth|signing|encryption|subscription|storage|master|shared)[_-]?$"
+)
+_KEY_BLOCK = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
 
 
 def has_secret_name(path: bytes | str) -> bool:
@@ -133,7 +167,7 @@ def has_secret_name(path: bytes | str) -> bool:
     if _FOLDERS & set(folders) or masked(text) != text or holds_secret(text.encode("utf-8", "replace")):
         return True
     low = name.lower()
-    return not low.endswith(_HARMLESS) and any(fnmatchcase(low, pattern) for pattern in _NAMES)
+    return not low.endswith(_HARMLESS) and any(fnmatchcase(low, pattern) for pattern in _NAMES.split())
 
 
 def holds_secret(content: bytes, path: bytes | str = b"") -> bool:

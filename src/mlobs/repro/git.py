@@ -87,9 +87,11 @@ def git(
     return out
 
 
-def user_git(arguments: Sequence[str], *, cwd: Path, content: bytes | None = None) -> bytes:
+def user_git(
+    arguments: Sequence[str], *, cwd: Path, content: bytes | None = None, fine: tuple[int, ...] = (0,)
+) -> bytes:
     """Run a command that only reads the user's repository, under our settings."""
-    return git([*_settings(), *arguments], cwd=cwd, content=content, environment=_OURS)
+    return git([*_settings(), *arguments], cwd=cwd, content=content, environment=_OURS, fine=fine)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ def scratch_git(
     for part in ("objects/info", "objects/pack", "refs/heads", "info"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-    (folder / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="ascii")
+    (folder / "config").write_text(
+        "[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="ascii"
+    )
     (folder / "info" / "attributes").write_text(_NO_CONVERSION, encoding="ascii")
     borrowed = b"".join(os.fsencode(path) + b"\n" for path in objects)
     (folder / "objects" / "info" / "alternates").write_bytes(borrowed)
@@ -139,7 +143,9 @@ _OURS = {
 
 
 def _settings(more: Mapping[str, str] | None = None) -> list[str]:
-    return [part for name, value in {**_SETTINGS, **(more or {})}.items() for part in ("-c", f"{name}={value}")]
+    return [
+        part for name, value in {**_SETTINGS, **(more or {})}.items() for part in ("-c", f"{name}={value}")
+    ]
 
 
 def _clean_environment() -> dict[str, str]:

@@ -41,7 +41,8 @@ def _is_below(path: str, folders: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=1)
 def _standard_folders() -> tuple[str, ...]:
-    return _spellings([sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__)])  # noqa: PTH120 - the module's own spelling
+    own = Path(os.__file__).parent
+    return _spellings([sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(own)])
 
 
 @lru_cache(maxsize=1)

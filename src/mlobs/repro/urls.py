@@ -25,7 +25,9 @@ def public_url(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     login = user.partition(":")[0]
     is_needed = "ssh" in parts.scheme and login in _ACCOUNTS
-    query = "&".join(f"{quote(name)}={REDACTED}" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    query = "&".join(
+        f"{quote(name)}={REDACTED}" for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+    )
     if parts.query and not query:
         query = REDACTED
     return masked(urlunsplit((parts.scheme, f"{login}@{host}" if is_needed else host, parts.path, query, "")))
