@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from mlobs.events import Event, Snapshot
+from mlobs.journal.process import this_process
 from mlobs.secrets import masked
 from mlobs.troubles import log
 from mlobs.values import text_of
@@ -48,12 +50,11 @@ def record_process(append: Append, keep: Callable[[bytes], int]) -> None:
 
     `keep` keeps a payload and returns the ordinal of its blob.
     """
-    from mlobs.repro.modules import loaded_roots
     from mlobs.repro.native import capture_native
 
     loaded = len(sys.modules)
     _record(append, NATIVE, lambda: _lately(capture_native, loaded, _era()))
-    _record(append, MODULES, lambda: _lately(loaded_roots, loaded, _era()))
+    _record(append, MODULES, lambda: _lately(_module_facts, loaded, _era()))
     if "IPython" in sys.modules:
         _record_notebook(append, keep)
 
@@ -71,8 +72,14 @@ def _record_notebook(append: Append, keep: Callable[[bytes], int]) -> None:
         notebook = executed_notebook()
         if notebook is None:
             return
-        content = masked(notebook.text).encode()
-        facts = {**notebook.facts(), "file": "executed.py", "size_bytes": len(content)}
+        content = notebook.script.encode("utf-8", "surrogateescape")
+        facts = {
+            "cells": len(notebook.cells),
+            "path": None if notebook.path is None else text_of(notebook.path),
+            "is_out_of_order": notebook.is_out_of_order,
+            "file": "executed.py",
+            "size_bytes": len(content),
+        }
         append(Snapshot(time.time(), NOTEBOOK, facts, keep(content)))
     except Exception as error:  # training goes on, whatever IPython makes of its history
         append(Snapshot(time.time(), NOTEBOOK, {}, missing=_reason(error)))
@@ -103,6 +110,29 @@ def _lately(look: Callable[[], Any], loaded: int, era: int) -> dict[str, Any]:
     del loaded, era  # the keys
     facts: dict[str, Any] = to_builtins(look())
     return facts
+
+
+def _module_facts() -> dict[str, Any]:
+    """Where loaded code came from that is not installed; mlobs itself does not count: it changes no result."""
+    from mlobs.repro.modules import loaded_roots
+
+    others = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] != "mlobs"}
+    found = loaded_roots(others, started_at=_started_at())
+    return {
+        "local": len(found.local),
+        "loose": [text_of(path) for path in found.loose],
+        "changed": [text_of(path) for path in found.changed],
+        "ignored": [text_of(path) for path in found.ignored],
+    }
+
+
+def _started_at() -> float | None:
+    """When this process started (Unix seconds); None where the kernel does not say."""
+    ticks = this_process().started
+    if not ticks or not hasattr(time, "CLOCK_BOOTTIME"):
+        return None
+    up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _era() -> int:

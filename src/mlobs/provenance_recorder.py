@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from mlobs.errors import UsageError
 from mlobs.events import Dataset, Meta, ModelFingerprint, Tags
+from mlobs.journal import access
 from mlobs.journal.store import RunFolder, Store
 from mlobs.payload_recorder import PayloadRecorder
 from mlobs.payloads import files, models
@@ -136,7 +137,9 @@ class ProvenanceRecorder(PayloadRecorder):
             from mlobs.repro.stat_cache import StatCache
 
             started = time.perf_counter()
-            cache = StatCache(Store(folder.store).datasets / "files.cache")
+            place = Store(folder.store).datasets
+            access.make_folder(place)
+            cache = StatCache(place / "files.cache")
             found = fingerprint(given.data, strength=strength, cache=cache, budget_s=budget_s)
             event = given.event(found, time.perf_counter() - started)
             self._opened.append(event)
@@ -144,17 +147,16 @@ class ProvenanceRecorder(PayloadRecorder):
 
     def _tell_changed(self, folder: RunFolder, given: _Given, found: Fingerprint, event: Dataset) -> None:
         """Keep the version in the store's registry, and say so if it held other data before."""
-        from mlobs.repro.fingerprint_diff import diff_digests
+        from mlobs.repro.fingerprint_diff import diff_fingerprints
+        from mlobs.repro.recorded_data import digests_of
         from mlobs.repro.registry import register
 
-        digests, types = found.digests(), found.types()
-        other = register(Store(folder.store), folder.run_id, event, digests, found.size_bytes)
+        other = register(Store(folder.store), folder.run_id, event, digests_of(found), found.size_bytes)
         if other is None:
             return
-        changes = diff_digests(other.digests, digests, other.columns, types)[:_MOST_NAMED]
-        said = f"version {event.version!r} held other data in run {other.run_id}"
-        what = f"{said}: {'; '.join(changes)}" if changes else said
-        self._troubles.remark(given.call, given.name, f"{what} - give changed data a version of its own")
+        changes = "; ".join(diff_fingerprints(other.as_fingerprint(), found)[:_MOST_NAMED])
+        said = f"version {event.version!r} held other data in run {other.run_id}: {changes}"
+        self._troubles.remark(given.call, given.name, f"{said} - give changed data a version of its own")
 
 
 class _Given(NamedTuple):
@@ -169,8 +171,10 @@ class _Given(NamedTuple):
     meta: object = None
 
     def event(self, found: Fingerprint, seconds: float) -> Dataset:
+        from mlobs.repro.recorded_data import digests_of, types_of
+
         facts = {"size_bytes": found.size_bytes, "notes": found.notes, "seconds": round(seconds, 3)}
-        digests = found.digests()
+        digests, types = digests_of(found), types_of(found)
         return Dataset(
             at=time.time(),
             name=name_of(self.name),
@@ -180,7 +184,7 @@ class _Given(NamedTuple):
             context=text_of(self.context),
             source=_source_of(self.data),
             rows=found.rows,
-            columns=found.types() or None,
+            columns=types or None,
             step=optional_step(self.step),
             meta={**{key: value for key, value in facts.items() if value}, **(meta_of(self.meta) or {})},
             digests=digests if 0 < len(digests) <= _MOST_INLINE else None,

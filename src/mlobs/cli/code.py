@@ -11,7 +11,6 @@ from msgspec import to_builtins
 
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, print_title
-from mlobs.errors import UsageError
 from mlobs.text import printable
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
@@ -70,22 +69,13 @@ def restore(
     mlobs restore latest ../as-it-was
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.read.record import load_run
-    from mlobs.repro.code_restore import restore_code
     from mlobs.repro.material import Material
 
-    material = Material.of(load_run(run, store=store))
-    code = material.code
-    if not code:
-        raise UsageError(
-            f"the code of run {material.run.run_id} is not there: {'; '.join(material.missing())}"
-        )
-    files = {root.place: file for root, file in code.values()}
-    done = restore_code([root for root, _ in code.values()], lambda root: files[root.place], dest)
-    for line in done.checks:
-        typer.echo(printable(line))
-    for line in done.problems:
-        typer.echo(printable(line), err=True)
-    typer.echo(f"restored into {dest}")
+    done = Material.of(load_run(run, store=store)).restore(dest)
+    for path, place in done.moved.items():
+        typer.echo(f"{printable(path)} -> {printable(str(place))}")
+    for one in done.excluded:
+        typer.echo(f"not packed: {printable(one.path)} ({one.reason})", err=True)
 
 
 def _print(sections: dict[str, Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from mlobs.secrets import masked
 
 # parts of the snapshot
 CODE, PATCH, ENVIRONMENT, GPUS, FILES = "code", "patch", "environment", "gpus", "files"
+LOOSE = "loose"  # the first folder of a place: code from beside the program's own
 _MOST_NAMED = 100
 
 
@@ -55,6 +56,18 @@ def capture(
     return captured + (_part(FILES, _changed_files) if is_full else [])
 
 
+def capture_loose(
+    store: Store, start: RunStarted, entry: Mapping[str, Any], loose: Sequence[Path], *, is_full: bool = False
+) -> list[Captured]:
+    """Capture the folders beside the program's own that modules were loaded from, which its end tells.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    found = _part(CODE, lambda: _code(store.snapshots, start, entry, loose, is_full=is_full))
+    return [one for one in found if one.part.startswith((f"{CODE}/{LOOSE}/", f"{PATCH}/{LOOSE}/"))]
+
+
 def record(captured: Iterable[Captured], writer: Writer) -> None:
     """Write what was captured into a run, which gets links to the files.
 
@@ -77,25 +90,34 @@ def _part(part: str, find: Callable[[], Iterator[Captured]]) -> list[Captured]:
         return [Captured(part, {}, missing=masked(f"{type(error).__name__}: {error}"))]
 
 
-def _code(place: Path, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool) -> Iterator[Captured]:
+def _code(
+    place: Path, start: RunStarted, entry: Mapping[str, Any], loose: Sequence[Path] = (), *, is_full: bool
+) -> Iterator[Captured]:
     with tempfile.TemporaryDirectory(prefix=".capturing-", dir=place) as scratch:
+        script, cwd = _script(entry), entry.get("cwd")
         found = snapshot_code(
-            script=_script(entry),
-            cwd=Path(entry.get("cwd") or "."),
+            None if script is not None or not cwd else Path(cwd),
+            script=script,
             scratch=Path(scratch),
             started_at=start.at,
+            loose=loose,
             is_whole=is_full,
         )
         for root in found.roots:
-            base = "" if root.base is None else f"-{root.base[:12]}"
-            kept = _kept(place / f"{root.tree}{base}.pack", found.packs[root.tree])
-            facts = {**msgspec.to_builtins(root), "file": f"{root.tree[:12]}.pack"}
-            facts.pop("patch", None)
-            yield Captured(_place(CODE, root), facts, kept)
-            if root.patch:
-                content = root.patch.encode("utf-8", "surrogateescape")
-                facts = {"file": "changes.diff"}
-                yield Captured(_place(PATCH, root), facts, _kept(place / f"{root.tree}{base}.diff", content))
+            yield from _root(place, root, found.packs.get(root.tree))
+        for one in found.missing:
+            yield Captured(f"{CODE}/{Path(one.path).name}", {"path": one.path}, missing=one.reason)
+
+
+def _root(place: Path, root: CodeRoot, pack: Path | None) -> Iterator[Captured]:
+    name = f"{root.tree}{'' if root.base is None else '-' + root.base[:12]}"
+    facts = {**msgspec.to_builtins(root), "file": f"{root.tree[:12]}.pack"}
+    facts.pop("patch", None)
+    yield Captured(_part_of(CODE, root), facts, None if pack is None else _kept(place / f"{name}.pack", pack))
+    if root.patch:
+        content = root.patch.encode("utf-8", "surrogateescape")
+        kept = _kept(place / f"{name}.diff", content)
+        yield Captured(_part_of(PATCH, root), {"file": "changes.diff"}, kept)
 
 
 def _environment(place: Path, cwd: Path) -> Iterator[Captured]:
@@ -127,7 +149,7 @@ def _script(entry: Mapping[str, Any]) -> Path | None:
     return Path(target) if entry.get("kind") in ("script", "notebook") and target else None
 
 
-def _place(part: str, root: CodeRoot) -> str:
+def _part_of(part: str, root: CodeRoot) -> str:
     return part if root.place == "" else f"{part}/{root.place}"
 
 

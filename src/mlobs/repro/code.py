@@ -56,6 +56,7 @@ def snapshot_code(
     started_at: float | None = None,
     loose: Sequence[Path] = (),
     limits: Limits | None = None,
+    is_whole: bool = False,
 ) -> CodeSnapshot:
     """Capture the code of a run: its main root, the submodules in it, and `loose` roots beside it.
 
@@ -63,7 +64,8 @@ def snapshot_code(
     without a repository that folder itself. A folder that is nobody's project (a home, `/tmp`, a library)
     is not captured: then it is the script alone. `loose` are folders or files that modules were loaded
     from. Packs are written to the folder `scratch`, by the name of their tree. Files that changed after
-    `started_at` (Unix seconds) are listed in the warnings of their root.
+    `started_at` (Unix seconds) are listed in the warnings of their root. With `is_whole` a pack stands on no
+    commit of a remote.
 
     The user's index, refs, hooks and objects are not touched, no filter is run, nothing is asked. A root
     that fails, and a call of git that takes more than 30 s, are in `missing`.
@@ -72,7 +74,7 @@ def snapshot_code(
         CodeUncaptured: no root could be captured.
     """
     began = time.monotonic()
-    work = _Capturing(scratch, limits or Limits(), started_at)
+    work = _Capturing(scratch, limits or Limits(), started_at, is_whole=is_whole)
     main = _main(root, script)
     for wanted in (*main, *_loose(main, [path for path in loose if path.exists()])):
         work.capture(wanted)
@@ -90,7 +92,10 @@ def snapshot_code(
 class _Capturing:
     """Captures one root after the other; what fails is recorded."""
 
-    def __init__(self, scratch: Path, limits: Limits, started_at: float | None) -> None:
+    def __init__(
+        self, scratch: Path, limits: Limits, started_at: float | None, *, is_whole: bool = False
+    ) -> None:
+        self._is_whole = is_whole
         self._scratch, self._limits, self._started_at = scratch, limits, started_at
         self.done: list[CapturedRoot] = []
         self.missing: list[Missing] = []
@@ -129,7 +134,12 @@ class _Capturing:
             )
         try:
             return capture_repository(
-                repository, place=wanted.place, folder=folder, limits=limits, started_at=started_at
+                repository,
+                place=wanted.place,
+                folder=folder,
+                limits=limits,
+                started_at=started_at,
+                is_whole=self._is_whole,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # it may hold what was found to be secret

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlobs.events import Dataset
+from mlobs.events import Dataset, ModelFingerprint
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.record import RunRecord
+from mlobs.repro.fingerprint_diff import diff_fingerprints
+from mlobs.repro.model_fingerprint import ModelPrint, diff_models
+from mlobs.repro.recorded_data import recorded_fingerprint
 from mlobs.text import param_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_LEAVES = 10  # of a model, in a report
 _CLOCK = re.compile(
     r"(^|[/_.\s-])(time|times|duration|seconds|secs|sec|ms|elapsed|latency|throughput|fps|runtime|eta|it_s)$"
     r"|per_?(sec|second|s)$",
@@ -131,14 +135,7 @@ def _datasets(first: RunRecord, second: RunRecord) -> Iterator[str]:
 
 
 def _changes(one: Dataset, other: Dataset) -> Iterator[str]:
-    from mlobs.repro.fingerprint_diff import diff_digests
-
-    kinds = one.fingerprint.partition(":")[0], other.fingerprint.partition(":")[0]
-    if kinds[0] != kinds[1]:
-        yield f"dataset {one.name}: its fingerprints are of different kinds, {kinds[0]} and {kinds[1]}"
-        return
-    changes = diff_digests(one.digests or {}, other.digests or {}, one.columns or {}, other.columns or {})
-    for change in changes or ["its content changed"]:
+    for change in diff_fingerprints(recorded_fingerprint(one), recorded_fingerprint(other)):
         yield f"dataset {one.name}: {change}"
 
 
@@ -203,15 +200,15 @@ def _points(record: RunRecord) -> pd.DataFrame:
 
 
 def _models(first: RunRecord, second: RunRecord) -> tuple[list[str], int]:
-    from mlobs.repro.model_diff import diff_leaves
-
     before = {(one.name, one.step): one for one in first.models}
     after = {(one.name, one.step): one for one in second.models}
     differences = [f"model {name} was recorded by one run alone" for name, _ in before.keys() ^ after.keys()]
     common = [key for key in before if key in after]
     for key in common:
-        one, other = before[key], after[key]
-        if one.fingerprint != other.fingerprint:
-            leaves = diff_leaves(one.leaves, other.leaves)
-            differences += [f"model {one.name}: {what}" for what in leaves or ["its fingerprint differs"]]
+        one, other = _model(before[key]), _model(after[key])
+        differences += [f"model {key[0]}: {what}" for what in diff_models(one, other)[:_MOST_LEAVES]]
     return differences, len(common)
+
+
+def _model(event: ModelFingerprint) -> ModelPrint:
+    return ModelPrint(event.fingerprint, event.leaves, (event.meta or {}).get("library"), 0.0)

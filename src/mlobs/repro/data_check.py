@@ -39,10 +39,11 @@ def check_data(datasets: Iterable[Dataset], tell: Callable[[str], None]) -> Data
 
 def _check(one: Dataset, source: str, check: DataCheck) -> None:
     from mlobs.repro.fingerprint import fingerprint
-    from mlobs.repro.fingerprint_diff import diff_digests
+    from mlobs.repro.fingerprint_diff import diff_fingerprints
+    from mlobs.repro.recorded_data import recorded_fingerprint
 
     try:
-        now = fingerprint(os.fspath(source), strength=_strength(one))
+        now = fingerprint(source, strength="stat" if one.strength == "stat" else "auto")
     except MlobsError as error:
         check.unchecked.append(f"dataset {one.name}: {readable(error)}")
         return
@@ -50,9 +51,5 @@ def _check(one: Dataset, source: str, check: DataCheck) -> None:
         word = "is unchanged" if one.strength == "content" else f"looks unchanged ({one.strength} only)"
         check.confirmed.append(f"dataset {one.name} {word}: {source}")
         return
-    changes = diff_digests(one.digests or {}, now.digests(), one.columns or {}, now.types())
-    check.changed += [f"dataset {one.name}: {change}" for change in changes or [f"{source} changed"]]
-
-
-def _strength(one: Dataset) -> str:
-    return one.strength if one.strength in ("content", "rows", "pinned", "stat") else "auto"
+    changes = diff_fingerprints(recorded_fingerprint(one), now)
+    check.changed += [f"dataset {one.name}: {change}" for change in changes]

@@ -42,9 +42,17 @@ class CapturedRoot:
 
 
 def capture_repository(
-    repository: Repository, *, place: str, folder: Path, limits: Limits, started_at: float | None
+    repository: Repository,
+    *,
+    place: str,
+    folder: Path,
+    limits: Limits,
+    started_at: float | None,
+    is_whole: bool = False,
 ) -> CapturedRoot:
     """Capture the working tree of a repository into an empty folder of our own.
+
+    `is_whole`: the pack stands on no commit.
 
     Raises:
         GitFailed: git refused, or did not end in time.
@@ -57,7 +65,7 @@ def capture_repository(
     capture = _Capture(repository, scratch, index, Selection(repository.top, limits))
     capture.take_files()
     capture.warn_of_state(started_at)
-    base, found = capture.packable(capture.base())
+    base, found = capture.packable(None if is_whole else capture.base())
     tree = index_of.write_tree(scratch)
     pack = folder.with_name(f"{folder.name}.pack")
     is_packed = capture.tree_of(base) != tree

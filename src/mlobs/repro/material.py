@@ -12,6 +12,7 @@ import msgspec
 from mlobs.errors import MlobsError, UsageError
 from mlobs.events import Snapshot
 from mlobs.read.record import RunRecord
+from mlobs.repro.code_restore import RestoreReport, restore_code
 from mlobs.repro.code_root import CodeRoot
 from mlobs.repro.differences import Surroundings
 from mlobs.repro.entry import ENTRY
@@ -46,6 +47,22 @@ class Material:
             for place, one in code_parts(self.root).items()
             if one.missing is None
         }
+
+    def restore(self, dest: Path) -> RestoreReport:
+        """Write the code into a fresh folder, as it was.
+
+        Raises:
+            UsageError: the folder is not empty, or the code is not there, or cannot be restored here.
+        """
+        if not self.code:
+            raise UsageError(f"the code of run {self.run.run_id} is not there: {'; '.join(self.missing())}")
+        files = {place: file for place, (_, file) in self.code.items()}
+        return restore_code(self.roots, lambda root: files[root.place] or b"", dest)
+
+    @property
+    def roots(self) -> tuple[CodeRoot, ...]:
+        """The repositories and folders that the code is from."""
+        return tuple(root for root, _ in self.code.values())
 
     @cached_property
     def environment(self) -> EnvironmentRecord | None:

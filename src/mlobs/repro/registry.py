@@ -18,6 +18,8 @@ from mlobs.events import Dataset
 from mlobs.journal import access
 from mlobs.journal.store import Store
 from mlobs.names import escape_name
+from mlobs.repro.fingerprint_value import Fingerprint
+from mlobs.repro.recorded_data import recorded_fingerprint
 
 _FILE_NAME = r"[\w.\-]"
 _NAME_CHARACTERS = 60
@@ -43,6 +45,11 @@ class DatasetVersion(msgspec.Struct, frozen=True):
     size_bytes: int | None = None
     columns: dict[str, str] = {}
     digests: dict[str, str] = {}
+
+    def as_fingerprint(self) -> Fingerprint:
+        """The version's fingerprint, with what is known of its parts."""
+        event = Dataset(self.at, self.name, self.version, self.fingerprint, self.strength, rows=self.rows)
+        return recorded_fingerprint(event, self.digests, self.columns)
 
     @property
     def label(self) -> str:

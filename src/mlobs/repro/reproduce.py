@@ -17,7 +17,6 @@ from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, load_run
 from mlobs.repro.causes import causes, code_changes, spread
-from mlobs.repro.code_restore import restore_code
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
 from mlobs.repro.launch import launch_environment
@@ -150,17 +149,13 @@ class _Reproduction:
                 return
 
     def _restore(self) -> Restored:
-        code = self._material.code
-        roots = tuple(root for root, _ in code.values())
-        place = self._folder / "code"
+        roots, place = self._material.roots, self._folder / "code"
         if not roots:
             place.mkdir(parents=True)
             return Restored(place, ())
         self._tell(f"restoring the code into {place}")
-        files = {root.place: file for root, file in code.values()}
-        done = restore_code(roots, lambda root: files[root.place], place)
-        self._checks += done.checks
-        self._obstacles += done.problems
+        self._material.restore(place)
+        self._checks.append(f"the code was restored: tree {roots[0].tree[:12]}, as recorded")
         return Restored(place, roots)
 
     def _environment(self) -> Path:
@@ -199,7 +194,8 @@ class _Reproduction:
         sources = [
             one.source for one in self._material.run.datasets if one.source and "://" not in one.source
         ]
-        sources += [os.path.join(str(entry.get("cwd", "")), one) for one in self._wishes.link]  # noqa: PTH118 - of then
+        sources += [os.path.join(root.path, one.path) for root in restored.roots for one in root.excluded]  # noqa: PTH118 - texts
+        sources += [os.path.join(str(entry.get("cwd", "")), one) for one in self._wishes.link]  # noqa: PTH118 - texts
         for place, source in links(sources, entry, restored, cwd).items():
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(source)

@@ -13,7 +13,6 @@ from mlobs.errors import MlobsError
 from mlobs.read.location import StoreLike
 from mlobs.read.record import load_run
 from mlobs.repro.causes import code_changes
-from mlobs.repro.code_restore import restore_code
 from mlobs.repro.comparison import Divergence, Tolerance, compare
 from mlobs.repro.differences import diff_environments
 from mlobs.repro.material import Material, readable
@@ -80,12 +79,7 @@ def _code(one: Material, two: Material) -> list[str]:
         folders = [Path(temporary) / name for name in ("a", "b")]
         try:
             for material, folder in zip((one, two), folders, strict=True):
-                files = {root.place: file for root, file in material.code.values()}
-                restore_code(
-                    [root for root, _ in material.code.values()],
-                    lambda root, at=files: at[root.place],
-                    folder,
-                )
+                material.restore(folder)
         except MlobsError as error:
             return [*changed, f"the files cannot be compared here: {readable(error)}"]
         return list(_unified(*folders))

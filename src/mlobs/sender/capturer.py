@@ -123,14 +123,29 @@ class Capturer:
         from mlobs.repro.recipe import recipe_tags
 
         try:
-            record = read_run(folder, liveness())
-            tags = None if record is None else recipe_tags(record)
+            run = read_run(folder, liveness())
+            if run is not None and self._capture_loose(folder, run):
+                run = read_run(folder, liveness())
+            tags = None if run is None else recipe_tags(run)
             if tags is not None:
                 self._writer(folder).append(tags)
         finally:
             writer = self._writers.pop(folder.path, None)
             if writer is not None:
                 writer.close()
+
+    def _capture_loose(self, folder: RunFolder, run: RunRecord) -> bool:
+        """Capture the code that was loaded from elsewhere, once the program has said where that is."""
+        from mlobs.repro.capture import capture_loose, record
+        from mlobs.repro.entry import ENTRY
+
+        modules = run.snapshots.get("modules")
+        loose = [Path(one) for one in modules.facts.get("loose", ())] if modules is not None else []
+        if not loose or run.latest is None:
+            return False
+        entry = run.snapshots.get(ENTRY, Snapshot(0.0, ENTRY, {})).facts
+        record(capture_loose(Store(folder.store), run.latest, entry, loose), self._writer(folder))
+        return True
 
     def _writer(self, folder: RunFolder) -> Writer:
         if folder.path not in self._writers:
