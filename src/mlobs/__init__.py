@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from mlobs.read.frames import runs as runs
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
-    from mlobs.repro.fingerprint import Fingerprint as Fingerprint
     from mlobs.repro.fingerprint import fingerprint as fingerprint
     from mlobs.repro.fingerprint_diff import diff_fingerprints as diff_fingerprints
+    from mlobs.repro.fingerprint_value import Fingerprint as Fingerprint
     from mlobs.repro.model_fingerprint import ModelPrint as ModelPrint
     from mlobs.repro.model_fingerprint import fingerprint_model as fingerprint_model
     from mlobs.repro.report import ReproReport as ReproReport
@@ -73,8 +73,9 @@ _EXPORTS = {
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.opened": ["BackendRef"],
     "mlobs.read.record": ["RunRecord", "load_run"],
-    "mlobs.repro.fingerprint": ["Fingerprint", "fingerprint"],
+    "mlobs.repro.fingerprint": ["fingerprint"],
     "mlobs.repro.fingerprint_diff": ["diff_fingerprints"],
+    "mlobs.repro.fingerprint_value": ["Fingerprint"],
     "mlobs.repro.model_fingerprint": ["ModelPrint", "fingerprint_model"],
     "mlobs.repro.report": ["ReproReport"],
     "mlobs.repro.reproduce": ["reproduce"],

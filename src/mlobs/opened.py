@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from time import time
 from typing import Any
 
 from mlobs import current
@@ -17,11 +15,12 @@ from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.start import find_start, opener_lives
 from mlobs.delivery.state import States
 from mlobs.errors import StoreError, UsageError
-from mlobs.events import Event, Log, RunFinished, RunStarted, Status, kind_of
+from mlobs.events import Event, RunStarted, Status, kind_of
 from mlobs.exits import release_worker, watch
 from mlobs.finishing import Awaited, say, wait_for_delivery
 from mlobs.journal.store import RunFolder
 from mlobs.journal.writer import AnyWriter
+from mlobs.last_words import failed_here, finished
 from mlobs.opening import Begun, Plan, begin
 from mlobs.program import FINISHED, Ending, program
 from mlobs.provenance import record_lost_process, record_process, record_start
@@ -29,7 +28,6 @@ from mlobs.secrets import Redaction
 from mlobs.sending import UNWATCHED, WAITS
 from mlobs.text import printable
 from mlobs.troubles import Troubles
-from mlobs.values import text_of
 
 _NO_START = "it is sent once the run's start is in this store too, which another process records; then"
 _GONE = "the run's folder is gone: if it was moved, its record is whole there; if it was deleted, it is lost"
@@ -177,9 +175,9 @@ class Opened:
     def _append_end(self, ending: Ending) -> None:
         """Record how it ended; who joined a run only says what went wrong there."""
         if not self.begun.is_joined:
-            self.writer.append(_finished(ending, self.troubles.total()))
+            self.writer.append(finished(ending, self.troubles.total()))
         elif ending.status != "FINISHED":
-            self.writer.append(_failed_here(ending, self.facts.rank))
+            self.writer.append(failed_here(ending, self.facts.rank))
 
     def _seal(self, ending: Ending) -> None:
         """Take nothing more, whether or not the end could be recorded."""
@@ -285,21 +283,3 @@ class Opened:
             return None
         state = States(self.folder.delivery).refresh().of(backend)
         return None if state.ref is None else BackendRef(state.vendor_id or state.ref, state.url)
-
-
-def _finished(ending: Ending, unrecorded: int) -> RunFinished:
-    """The event of an ending whose words came from anywhere, such as an exception about a file's name."""
-    public = Redaction(environment=os.environ).text
-    trace = None if ending.traceback is None else public(text_of(ending.traceback))
-    reason = public(text_of(ending.reason))
-    return RunFinished(time(), ending.status, reason, trace, ending.exit_code, unrecorded)
-
-
-def _failed_here(ending: Ending, rank: int) -> Log:
-    """What went wrong in a process that does not end the run."""
-    public = Redaction(environment=os.environ).text
-    trace = None if ending.traceback is None else public(text_of(ending.traceback))
-    who = f"rank {rank}, " if rank else ""
-    words = f"{who}pid {os.getpid()} on {platform.node()} left the run: {ending.status}"
-    reason = public(text_of(ending.reason))
-    return Log(time(), f"{words}, {reason}" if reason else words, "ERROR", "mlobs", exception=trace)

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from mlobs.events import Status
 from mlobs.finishing import Budget
 from mlobs.journal.store import Store
-from mlobs.sending import Patience, SenderProcess, SenderThread, Sending
+from mlobs.sending import Patience, SenderProcess, Sending
+from mlobs.sending_threads import SenderThread
 
 
 class Ending(NamedTuple):

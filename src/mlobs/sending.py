@@ -1,4 +1,4 @@
-"""The trainer's end of delivery: the sender's process, or its lanes in threads of this one."""
+"""The trainer's end of delivery: the sender's process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from mlobs.spawning import import_path, spawn
 from mlobs.troubles import log
 
 MAX_STARTS = 3  # a sender that died so often will not live: `mlobs sync` does its work later
-LAST_READING_S = 1.0  # of the load; it takes milliseconds, or for ever where a driver hangs
-LAST_CAPTURE_S = 10.0  # of code and environment; it takes 0.5 s, and nobody can do it later
 WAITS = "the rest waits in the store"
 
 
@@ -94,6 +92,24 @@ class Sending(Protocol):
         ...
 
 
+class Setbacks:
+    """What goes wrong where delivery is set up; it is said once, and costs no run its record."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem, self._is_said = problem, False
+
+    @contextlib.contextmanager
+    def said(self) -> Iterator[None]:
+        """Say what goes wrong inside, and go on behind it."""
+        try:
+            yield
+        except Exception as error:
+            if not self._is_said:
+                reason = f"{self._problem} ({type(error).__name__}: {error})"
+                log.warning("%s; runs are recorded, and `mlobs sync` delivers them", reason)
+            self._is_said = True
+
+
 class SenderProcess:
     """A process of its own, started with the first run; it outlives this one if it has to.
 
@@ -105,7 +121,7 @@ class SenderProcess:
         self._store, self._patience = store, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._sender_id, self._starts = "", 0
-        self._setbacks = _Setbacks("the sender cannot be started")
+        self._setbacks = Setbacks("the sender cannot be started")
         self._backlog, self._pipe_identity = b"", (0, 0)
         self._opened: list[OpenRun] = []
         self._lock = threading.RLock()  # runs are opened and finished on any thread
@@ -223,98 +239,6 @@ class SenderProcess:
         return Hello(this_process(), self._sender_id, linger_s, import_path(), hang_timeout_s)
 
 
-class SenderThread:
-    """The same lanes in threads of this process: live objects, or no process may be started."""
-
-    def __init__(self, patience: Patience) -> None:
-        from mlobs.sender.capturer import Capturer
-        from mlobs.sender.host import Host
-        from mlobs.sender.sampler import Sampler
-
-        self._patience = patience
-        self._sampler = Sampler(this_process())
-        self._capturer = Capturer()
-        self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
-        self._setbacks = _Setbacks("the threads of delivery cannot be started")
-        self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []
-        self._lock = threading.RLock()  # runs are opened and finished on any thread
-
-    def open(self, folder: RunFolder, backends: Sequence[Backend], watch: Watch = UNWATCHED) -> None:
-        """Start the lanes of these very objects, if need be, and give them the run."""
-        with self._lock:
-            with self._setbacks.said():
-                if watch.sample_every_s is not None:
-                    self._sampler.open(folder, watch.sample_every_s)
-                if watch.repro != "off":
-                    self._capturer.open(folder, watch.repro)
-            if not backends:
-                return
-            self._unopened.append((folder, {str(id(backend)): backend for backend in backends}))
-            self._open_all()
-
-    def ended(self, folder: RunFolder) -> None:
-        """Have what the run was made of put together."""
-        with self._setbacks.said():
-            self._capturer.ended(folder)
-
-    def flush(self) -> None:
-        """Make the lanes send at once."""
-        with self._lock, self._setbacks.said():
-            self._open_all()
-            self._host.claim_waiting()
-            self._host.flush()
-
-    def revive(self) -> bool:
-        """The lanes live as long as this process, if they could be started; say which hang."""
-        with self._lock, self._setbacks.said():
-            self._host.hung(self._patience.hang_timeout_s)
-        return not self._unopened
-
-    def allow(self, patience: Patience) -> None:
-        """Let a call take so long; threads do not outlive this process."""
-        self._patience = self._patience.or_longer(patience)
-
-    def outlook(self) -> str:
-        """Say that the threads end with this program, which holds the runs until then."""
-        return f"{WAITS}; when this program has ended"
-
-    def close(self, wait_s: float) -> None:
-        """Stop the lanes; what is left waits in the store."""
-        with self._lock:
-            self._sampler.stop(min(wait_s, LAST_READING_S))
-            self._capturer.finish(max(wait_s, LAST_CAPTURE_S))
-            self._host.close(wait_s)
-
-    def forget(self) -> None:
-        """After a fork, in the child: threads are not inherited, and the claims are the parent's."""
-        self._host.forget()
-
-    def _open_all(self) -> None:
-        """Give the lanes the runs that they have not; a setback leaves them for the next time."""
-        with self._setbacks.said():
-            while self._unopened:
-                self._host.open(*self._unopened[0])
-                del self._unopened[0]
-
-
 def _identity(descriptor: int) -> tuple[int, int]:
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
-
-
-class _Setbacks:
-    """What goes wrong where delivery is set up; it is said once, and costs no run its record."""
-
-    def __init__(self, problem: str) -> None:
-        self._problem, self._is_said = problem, False
-
-    @contextlib.contextmanager
-    def said(self) -> Iterator[None]:
-        """Say what goes wrong inside, and go on behind it."""
-        try:
-            yield
-        except Exception as error:
-            if not self._is_said:
-                reason = f"{self._problem} ({type(error).__name__}: {error})"
-                log.warning("%s; runs are recorded, and `mlobs sync` delivers them", reason)
-            self._is_said = True

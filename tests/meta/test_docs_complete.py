@@ -29,7 +29,7 @@ JOURNAL = text_of("docs/reference/journal.md")
 CONCEPTS = text_of("docs/concepts.md")
 COMMANDS_PAGE = text_of("docs/reference/command-line.md")
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-INTERNAL = {"log_final"}  # of Run: what the decorator calls
+INTERNAL = {"log_final", "log_inputs", "note_seeding"}  # of Run: what mlobs itself calls
 
 
 def default_of(setting: Setting) -> str:

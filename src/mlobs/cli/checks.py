@@ -90,6 +90,18 @@ def check_backends(settings: Settings) -> Iterator[Check]:
             )
 
 
+def check_environment() -> list[Check]:
+    """Are the files of the installed packages those that were installed?"""
+    from mlobs.repro.tampering import verify_files
+
+    found = verify_files()
+    if not found:
+        return [Check("packages", "ok", "every installed file is the one that its package brought")]
+    return [
+        Check(f"package {one.package}", "wrong", f"{one.path} {one.reason} - reinstall it") for one in found
+    ]
+
+
 def check_runs(store: Store) -> Iterator[Check]:
     """What the store holds, what of it is damaged, and what waits for delivery."""
     statuses: Counter[str] = Counter()

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlobs.cli.checks import Check, check_backends, check_installation, check_runs, check_store
+from mlobs.cli.checks import (
+    Check,
+    check_backends,
+    check_environment,
+    check_installation,
+    check_runs,
+    check_store,
+)
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, print_table
 from mlobs.config import Settings, load_settings
@@ -22,14 +29,25 @@ CapabilitiesOption = Annotated[
 ]
 
 
+VerifyOption = Annotated[
+    bool,
+    typer.Option("--verify-env", help="Check instead the files of installed packages; this takes seconds."),
+]
+
+
 def doctor(
-    *, store: StoreOption = None, capabilities: CapabilitiesOption = False, as_json: JsonOption = False
+    *,
+    store: StoreOption = None,
+    capabilities: CapabilitiesOption = False,
+    verify_env: VerifyOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check store, journals and backends.
 
     \b
     mlobs doctor
     mlobs doctor --capabilities
+    mlobs doctor --verify-env
     mlobs doctor --json | jq '.[] | select(.verdict == "wrong")'
 
     Nothing is sent and nothing is imported from vendors. Exits with 1 if something is wrong.
@@ -39,12 +57,16 @@ def doctor(
         _show_grid(settings, as_json=as_json)
         return
     opened = Store(settings.store)
-    checks = [
-        *check_installation(),
-        *check_store(opened, settings.origins["store"]),
-        *check_backends(settings),
-        *check_runs(opened),
-    ]
+    checks = (
+        check_environment()
+        if verify_env
+        else [
+            *check_installation(),
+            *check_store(opened, settings.origins["store"]),
+            *check_backends(settings),
+            *check_runs(opened),
+        ]
+    )
     if as_json:
         print_json([_document(check) for check in checks])
     else:

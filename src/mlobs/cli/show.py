@@ -12,6 +12,7 @@ from msgspec import structs
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
 from mlobs.cli.runs import document
+from mlobs.cli.snapshots import summary
 from mlobs.delivery.report import BackendReport, report
 from mlobs.delivery.state import States, Vitals
 from mlobs.names import SYSTEM_PREFIX
@@ -51,6 +52,8 @@ def show(
     _print_pairs("tags", record.tags)
     _print_artifacts(record)
     _print_datasets(record)
+    _print_models(record)
+    _print_snapshot(record)
     _print_unknown(record)
     print_delivery(record.run_id, reports)
     _print_senders(record)
@@ -124,6 +127,14 @@ def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[s
             }
             for one in record.datasets
         ],
+        "models": [
+            {"name": one.name, "step": one.step, "fingerprint": one.fingerprint, "leaves": one.leaves}
+            for one in record.models
+        ],
+        "snapshot": {
+            part: {"facts": one.facts, "missing": one.missing, "file": record.snapshot_file(part)}
+            for part, one in record.snapshots.items()
+        },
         "unknown": [{"kind": one.kind, "fields": one.fields} for one in record.unknown],
         "delivery": delivery_document(reports),
         "senders": [structs.asdict(one) for one in _senders(record)],
@@ -216,6 +227,26 @@ def _print_datasets(record: RunRecord) -> None:
     if rows:
         print_title("datasets")
         print_table(("name", "context", "version", "strength", "fingerprint"), rows)
+
+
+def _print_models(record: RunRecord) -> None:
+    rows = [
+        [one.name, "" if one.step is None else str(one.step), f"{len(one.leaves):,}", one.fingerprint]
+        for one in record.models
+    ]
+    if rows:
+        print_title("models")
+        print_table(("name", "step", "leaves", "fingerprint"), rows, right=("step", "leaves"))
+
+
+def _print_snapshot(record: RunRecord) -> None:
+    rows = [
+        [part, f"missing: {one.missing}" if one.missing else preview(summary(one), MOST_CHARACTERS, "--json")]
+        for part, one in record.snapshots.items()
+    ]
+    if rows:
+        print_title("snapshot")
+        print_table(("part", "what"), rows)
 
 
 def _print_unknown(record: RunRecord) -> None:
