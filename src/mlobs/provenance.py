@@ -113,7 +113,7 @@ def _lately(look: Callable[[], Any], loaded: int, era: int) -> dict[str, Any]:
 
 
 def _module_facts() -> dict[str, Any]:
-    """Where loaded code came from that is not installed; mlobs itself, which changes no result, is left out."""
+    """Where loaded code came from that is not installed; without mlobs itself, which changes no result."""
     from mlobs.repro.modules import loaded_roots
 
     others = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] != "mlobs"}
