@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from mlobs.errors import UsageError
-from mlobs.repro.environment import EnvironmentRecord, capture_environment
+from mlobs.repro.environment import CondaPackage, EnvironmentRecord, capture_environment
 from mlobs.repro.installers import find_interpreter, interpreter_facts
 from mlobs.repro.packages import Package, installed
 from mlobs.repro.recreate import recreate, requirement
@@ -69,13 +70,22 @@ def test_the_same_wheels_on_the_same_python(record, tool, tmp_path):
 @pytest.mark.slow
 def test_what_cannot_be_had_is_listed_and_the_rest_is_there(record, tool, tmp_path):
     code = Package("mine", "0.1", source="file:///home/me/mine", is_editable=True, root="/home/me/mine")
-    gone = Package("six-of-no-index", "99.0")
+    gone = Package("certifi", "1999.1.1")  # a version that never was
 
     made = recreate(with_packages(record, code, gone), tmp_path / "env", tool=tool, log=tmp_path / "log.txt")
 
-    assert sorted(line.split(":")[0] for line in made.missing) == ["mine 0.1", "six-of-no-index 99.0"]
+    assert sorted(line.split(":")[0] for line in made.missing) == ["certifi 1999.1.1", "mine 0.1"]
     assert made.differing == []
-    assert "six-of-no-index" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "certifi" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_of_a_conda_environment_the_rest_is_listed(record, tool, tmp_path):
+    of_conda = msgspec.structs.replace(record, conda=(CondaPackage("libblas", "3.9.0", "openblas"),))
+
+    made = recreate(of_conda, tmp_path / "env", tool=tool, log=tmp_path / "log.txt")
+
+    assert made.missing == ["1 conda packages: those of Python come from the index instead"]
 
 
 @pytest.mark.slow

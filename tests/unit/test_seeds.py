@@ -126,6 +126,20 @@ def test_without_a_seed_that_of_the_launcher_counts():
     assert report["seed"] == 41
 
 
+def test_cublas_is_not_covered_once_cuda_has_begun_without_it():
+    begun = (
+        "import sys, types\n"
+        "torch = sys.modules['torch'] = types.ModuleType('torch')\n"
+        "torch.manual_seed = torch.use_deterministic_algorithms = lambda *_, **__: None\n"
+        "torch.cuda = types.SimpleNamespace(is_initialized=lambda: True)\n"
+        "torch.backends = types.SimpleNamespace(cudnn=types.SimpleNamespace())"
+    )
+
+    report, _ = seeded(begun)
+
+    assert "before the first use of the GPU" in entry(report["not_covered"], "CUBLAS_WORKSPACE_CONFIG")
+
+
 def test_cublas_is_left_as_the_user_set_it():
     report, _ = seeded(CUBLAS_WORKSPACE_CONFIG=":16:8")
 

@@ -71,9 +71,9 @@ def machine_key(facts: NativeFacts | Mapping[str, Any], gpus: Gpus | None = None
     """Return `machine1:` and 64 hexadecimal digits: equal where the same recipe should give equal bits.
 
     BLAKE3 over canonical JSON of: CPU architecture, vendor and extensions; kernel and threads of each
-    BLAS and OpenMP library; torch's threads, CPU capability, CUDA, cuDNN and GPU models; the variables
-    that choose kernels; the GPUs and driver that `capture_gpus` found, if given. Not the CPU's model name,
-    which differs between hosts that compute alike, unless nothing else is known of the CPU.
+    BLAS and OpenMP library; torch's threads, CPU capability, CUDA, cuDNN and GPUs; the variables that
+    choose kernels; the models of the GPUs and the driver that `capture_gpus` found, if given. Not the
+    CPU's model name, which differs between hosts that compute alike, unless nothing else is known of it.
     """
     from blake3 import blake3
 
@@ -92,7 +92,7 @@ def _machine(native: NativeFacts, gpus: Gpus | None) -> dict[str, Any]:
         "environment": {
             name: value for name, value in native.environment.items() if name in KERNEL_VARIABLES
         },
-        "gpus": [[one.name, one.compute_capability] for one in gpus.gpus] if gpus else [],
+        "gpus": _distinct([[one.name, one.compute_capability] for one in gpus.gpus]) if gpus else [],
         "driver": gpus.driver if gpus else None,
     }
 

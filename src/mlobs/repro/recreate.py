@@ -53,6 +53,8 @@ def recreate(record: EnvironmentRecord, dest: Path, *, tool: Tool = "auto", log:
     )
     if facts.version != record.python["version"]:
         differing.insert(0, f"python {record.python['version']} -> {facts.version}")
+    if record.conda is not None:
+        missing["conda"] = f"{len(record.conda)} conda packages: those of Python come from the index instead"
     return Recreated(python, list(missing.values()), differing, time.perf_counter() - began)
 
 
