@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mlobs.errors import UsageError
-from mlobs.repro.environment import CondaPackage, EnvironmentRecord, capture_environment
+from mlobs.repro.environment import CondaPackage, EnvironmentRecord, capture_environment, environment_digest
 from mlobs.repro.installers import find_interpreter, interpreter_facts
 from mlobs.repro.packages import Package, installed
 from mlobs.repro.recreate import recreate, requirement
@@ -60,10 +60,8 @@ def test_the_same_wheels_on_the_same_python(record, tool, tmp_path):
     assert (made.missing, made.differing) == ([], [])
     facts = interpreter_facts(made.python)
     assert facts.version == record.python["version"]
-    have = {one.name: one.record_digest for one in installed(facts.sys_path)}
-    assert {one.name: have.get(one.name) for one in record.packages} == {
-        one.name: one.record_digest for one in record.packages
-    }
+    digest = environment_digest(facts.implementation, facts.version, installed(facts.sys_path))
+    assert digest == record.digest
     subprocess.run([made.python, "-I", "-c", "import six, idna, packaging"], check=True)
 
 
