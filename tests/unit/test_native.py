@@ -177,6 +177,18 @@ def test_torchs_gpus_are_read_once_cuda_has_begun(has_begun, expected):
     assert {name: found[name] for name in ("gpus", "cuda_driver", "cudnn") if name in found} == expected
 
 
+def test_a_module_that_breaks_when_it_is_looked_at_costs_no_other_fact():
+    class Broken:
+        @property
+        def __version__(self):
+            raise RuntimeError("half imported")
+
+    found = capture_native({"torch": Broken()})
+
+    assert found.missing["frameworks"] == "RuntimeError: half imported"
+    assert found.cpu
+
+
 def test_a_library_that_is_only_begun_to_be_imported_is_left_out():
     assert capture_native({"torch": SimpleNamespace(), "numpy": None}).frameworks == {}
 
