@@ -153,6 +153,42 @@ def test_a_fact_that_a_library_refuses_has_its_reason():
     assert found.missing["torch.threads"].startswith("AttributeError")
 
 
+@pytest.mark.parametrize(
+    ("has_begun", "expected"),
+    [
+        (True, {"gpus": ["NVIDIA H100", "NVIDIA H100"], "cuda_driver": "12.4", "cudnn": 90100}),
+        (False, {}),  # asking would start CUDA in a program that does not use it
+    ],
+)
+def test_torchs_gpus_are_read_once_cuda_has_begun(has_begun, expected):
+    torch = SimpleNamespace(
+        __version__="2.13.0",
+        cuda=SimpleNamespace(
+            is_initialized=lambda: has_begun,
+            device_count=lambda: 2,
+            get_device_name=lambda _number: "NVIDIA H100",
+        ),
+        backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 90100)),
+        _C=SimpleNamespace(_cuda_getDriverVersion=lambda: 12040),
+    )
+
+    found = capture_native({"torch": torch}).frameworks["torch"]
+
+    assert {name: found[name] for name in ("gpus", "cuda_driver", "cudnn") if name in found} == expected
+
+
+def test_a_module_that_breaks_when_it_is_looked_at_costs_no_other_fact():
+    class Broken:
+        @property
+        def __version__(self):
+            raise RuntimeError("half imported")
+
+    found = capture_native({"torch": Broken()})
+
+    assert found.missing["frameworks"] == "RuntimeError: half imported"
+    assert found.cpu
+
+
 def test_a_library_that_is_only_begun_to_be_imported_is_left_out():
     assert capture_native({"torch": SimpleNamespace(), "numpy": None}).frameworks == {}
 

@@ -131,6 +131,14 @@ def test_an_editable_project_is_found_with_its_folder(tmp_path):
     assert found.root == str(tmp_path / "my code")
 
 
+def test_the_build_folder_that_conda_leaves_is_no_source(tmp_path):
+    direct = json.dumps({"url": "file:///home/conda/feedstock_root/tiny/work", "dir_info": {}})
+
+    [found] = installed([written(tmp_path, direct_url_json=direct, INSTALLER="conda\n")])
+
+    assert (found.source, found.root, found.is_editable) == (None, None, False)
+
+
 def test_an_egg_info_beside_its_sources_is_code_that_is_edited(tmp_path):
     (tmp_path / "tiny.egg-info").mkdir()
     (tmp_path / "tiny.egg-info" / "PKG-INFO").write_text("Name: tiny\nVersion: 2.0\n", encoding="utf-8")

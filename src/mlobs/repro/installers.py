@@ -50,6 +50,10 @@ class Installer(Protocol):
         """Install all of them without their dependencies, or return False."""
         ...
 
+    def remove(self, python: Path, names: Sequence[str]) -> bool:
+        """Remove packages."""
+        ...
+
 
 class Uv:
     """uv, which downloads a Python if none is there. Files are copied: its hard links share every edit."""
@@ -74,6 +78,10 @@ class Uv:
             return self._run(
                 "pip", "install", "--python", str(python), "--no-deps", "--link-mode=copy", "-r", str(file)
             )
+
+    def remove(self, python: Path, names: Sequence[str]) -> bool:
+        """Remove packages."""
+        return self._run("pip", "uninstall", "--python", str(python), *names)
 
     def _run(self, *arguments: str) -> bool:
         return _logged([self._uv, *arguments], self._env, self.log)
@@ -103,6 +111,11 @@ class Pip:
         with _requirements(requirements) as file:
             command = [str(python), "-m", "pip", "install", "--no-input", "--no-deps", "-r", str(file)]
             return _logged(command, self._env, self.log)
+
+    def remove(self, python: Path, names: Sequence[str]) -> bool:
+        """Remove packages, which may be pip itself."""
+        command = [str(python), "-m", "pip", "uninstall", "--yes", "--no-input", *names]
+        return _logged(command, self._env, self.log)
 
 
 def find_interpreter(implementation: str, version: str, env: Mapping[str, str]) -> str | None:

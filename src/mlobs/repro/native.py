@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -52,28 +53,36 @@ def capture_native(modules: Mapping[str, Any] = sys.modules) -> NativeFacts:
     missing: dict[str, str] = {}
     cpu: dict[str, Any] = {}
     libraries: tuple[Library, ...] = ()
-    try:
+    frameworks: dict[str, dict[str, Any]] = {}
+    with _noting("cpu", missing):
         cpu = cpu_facts()
-    except Exception as error:
-        missing["cpu"] = f"{type(error).__name__}: {error}"
-    if "isa" not in cpu and "cpu" not in missing:
-        missing["cpu.isa"] = f"{sys.platform} does not say which extensions its CPU has"
-    try:
+        if "isa" not in cpu:
+            missing["cpu.isa"] = f"{sys.platform} does not say which extensions its CPU has"
+    with _noting("libraries", missing):
         libraries, reason = loaded_libraries()
-        missing |= {"libraries": reason} if reason else {}
+        missing.update({"libraries": reason} if reason else {})
+    with _noting("frameworks", missing):
+        frameworks, refused = framework_facts(dict(modules))
+        missing.update(refused)
+    return NativeFacts(cpu, libraries, frameworks, recorded_environment(os.environ), missing)
+
+
+@contextmanager
+def _noting(fact: str, missing: dict[str, str]) -> Iterator[None]:
+    """Note why a fact cannot be had: this runs while a program ends, and must not change its end."""
+    try:
+        yield
     except Exception as error:
-        missing["libraries"] = f"{type(error).__name__}: {error}"
-    frameworks, refused = framework_facts(dict(modules))
-    return NativeFacts(cpu, libraries, frameworks, recorded_environment(os.environ), missing | refused)
+        missing[fact] = f"{type(error).__name__}: {error}"
 
 
 def machine_key(facts: NativeFacts | Mapping[str, Any], gpus: Gpus | None = None) -> str:
     """Return `machine1:` and 64 hexadecimal digits: equal where the same recipe should give equal bits.
 
     BLAKE3 over canonical JSON of: CPU architecture, vendor and extensions; kernel and threads of each
-    BLAS and OpenMP library; torch's threads, CPU capability, CUDA, cuDNN and GPU models; the variables
-    that choose kernels; the GPUs and driver that `capture_gpus` found, if given. Not the CPU's model name,
-    which differs between hosts that compute alike, unless nothing else is known of the CPU.
+    BLAS and OpenMP library; torch's threads, CPU capability, CUDA, cuDNN and GPUs; the variables that
+    choose kernels; the models of the GPUs and the driver that `capture_gpus` found, if given. Not the
+    CPU's model name, which differs between hosts that compute alike, unless nothing else is known of it.
     """
     from blake3 import blake3
 
@@ -92,7 +101,7 @@ def _machine(native: NativeFacts, gpus: Gpus | None) -> dict[str, Any]:
         "environment": {
             name: value for name, value in native.environment.items() if name in KERNEL_VARIABLES
         },
-        "gpus": [[one.name, one.compute_capability] for one in gpus.gpus] if gpus else [],
+        "gpus": _distinct([[one.name, one.compute_capability] for one in gpus.gpus]) if gpus else [],
         "driver": gpus.driver if gpus else None,
     }
 

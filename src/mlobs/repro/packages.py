@@ -28,6 +28,7 @@ _COLUMNS = 3  # path, hash, size
 _NAME = re.compile(r"^Name:\s*(.+?)\s*$", re.MULTILINE)
 _VERSION = re.compile(r"^Version:\s*(.+?)\s*$", re.MULTILINE)
 _SITE = frozenset({"site-packages", "dist-packages"})
+_CONDA = "conda"  # it leaves the folder of its build machine as the source
 _SSH_USER = "git"  # names no person, and the address does not work without it
 
 
@@ -64,10 +65,7 @@ def installed(sys_path: Sequence[str] | None = None) -> tuple[Package, ...]:
 def distributions(sys_path: Sequence[str] | None = None) -> dict[str, metadata.Distribution]:
     """Find the distributions by normalised name. Of two with one name, the first on the path counts."""
     found: dict[str, metadata.Distribution] = {}
-    context = metadata.DistributionFinder.Context
-    places = metadata.MetadataPathFinder.find_distributions(
-        context() if sys_path is None else context(path=list(sys_path))
-    )
+    places = metadata.distributions() if sys_path is None else metadata.distributions(path=list(sys_path))
     for one in places:
         name = _header(one, _NAME)
         if name is not None:  # a folder without metadata is left of a broken uninstall
@@ -114,8 +112,8 @@ def without_secrets(url: str) -> str:
 
 def _package(name: str, found: metadata.Distribution) -> Package:
     record = found.read_text("RECORD")
-    direct = _direct_url(found)
     installer = (found.read_text("INSTALLER") or "").strip() or None
+    direct = {} if installer == _CONDA else _direct_url(found)
     root = _root(direct) or _developed_at(found)
     return Package(
         name=name,

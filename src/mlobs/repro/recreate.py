@@ -35,8 +35,10 @@ def recreate(record: EnvironmentRecord, dest: Path, *, tool: Tool = "auto", log:
     """Make a virtual environment in `dest` with the packages of the record, at their versions.
 
     Dependencies are not resolved: the record has them. Editable and other local packages are left out,
-    as is what no index has, and listed. The environment that this runs in is not touched. Indexes are
-    those of pip's or uv's own configuration; `log` receives what the tools say.
+    as is what no index has, and listed. Of a conda environment the Python packages alone are
+    made again, from the index. The environment that this runs in is not touched. Indexes are those of
+    pip's or uv's own configuration; `log` receives what the tools say. With nothing missing and nothing
+    differing, the new environment has the record's digest.
 
     Raises:
         UsageError: `dest` is not empty, or there is no such tool, or no Python of that version.
@@ -48,11 +50,17 @@ def recreate(record: EnvironmentRecord, dest: Path, *, tool: Tool = "auto", log:
     python = installer.make(dest, record.python["implementation"], record.python["version"])
     missing = _install(installer, python, record.packages)
     facts = interpreter_facts(python)
+    recorded = {one.name for one in record.packages}
+    brought = [one.name for one in installed(facts.sys_path) if one.name not in recorded]
+    if brought:  # pip, where the original was made by uv
+        installer.remove(python, brought)
     differing = _compare(
         [one for one in record.packages if one.name not in missing], installed(facts.sys_path)
     )
     if facts.version != record.python["version"]:
         differing.insert(0, f"python {record.python['version']} -> {facts.version}")
+    if record.conda is not None:
+        missing["conda"] = f"{len(record.conda)} conda packages: those of Python come from the index instead"
     return Recreated(python, list(missing.values()), differing, time.perf_counter() - began)
 
 
