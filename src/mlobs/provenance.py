@@ -20,6 +20,7 @@ from mlobs.values import text_of
 Append = Callable[[Event], None]
 
 NATIVE, MODULES, NOTEBOOK, SEEDS = "native", "modules", "notebook", "seeds"  # parts of the snapshot
+_TICKS = 2  # the kernel tells the start in whole ticks of 10 ms; a file written just before is not edited
 _OFTEN_S = 60.0  # a sweep of short runs is described once a minute: 30 ms each would be a second of 33 runs
 
 
@@ -132,7 +133,7 @@ def _started_at() -> float | None:
     if not ticks or not hasattr(time, "CLOCK_BOOTTIME"):
         return None
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - up_s + (ticks + _TICKS) / os.sysconf("SC_CLK_TCK")
 
 
 def _era() -> int:

@@ -14,8 +14,8 @@ _MOST_METRICS = 5
 
 
 def causes(first: Material, second: Material) -> list[str]:
-    """Return what differs of code, seeds, kernels, threads, variables, packages and machines, a line each."""
-    found = code_changes(first, second)
+    """Return what differs of seeds, kernels, threads, variables, packages and machines, a line each."""
+    found: list[str] = []
     if first.seed != second.seed:
         found.append(f"seed: {first.seed} -> {second.seed}")
     found += diff_environments(first.surroundings, second.surroundings)

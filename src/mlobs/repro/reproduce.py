@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, load_run
-from mlobs.repro.causes import causes, code_changes, spread
+from mlobs.repro.causes import causes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
 from mlobs.repro.launch import launch_environment
@@ -215,7 +215,7 @@ class _Reproduction:
     def _judged(self, seconds: float) -> ReproReport:
         runs = [one.run for one in self._repetitions if one.run is not None]
         among = [compare(*pair, self._wishes.tolerance) for pair in combinations(runs, 2)]
-        changed = [*self._data.changed, *(code_changes(self._material, Material.of(runs[0])) if runs else ())]
+        changed = self._data.changed
         verdict = judge(self._comparisons, among, self._obstacles)
         if changed:
             verdict = "inputs-differ"
