@@ -2,7 +2,7 @@
 
 import collections
 import copy
-import datetime
+import datetime as dt
 import decimal
 import enum
 import functools
@@ -65,9 +65,10 @@ PLAIN = {
     "none": None, "true": True, "int": -5, "big": 2**100, "float": 0.1, "zero": 0.0, "minus zero": -0.0,
     "nan": float("nan"), "inf": float("inf"), "complex": 1 - 2j, "text": "naïve 😀", "surrogate": "\ud800",
     "bytes": b"\0a", "bytearray": bytearray(b"\0a"), "ellipsis": ..., "range": range(1, 9, 2),
-    "date": datetime.date(2024, 5, 1), "datetime": datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.timezone.utc),
-    "naive": datetime.datetime(2024, 5, 1, 12), "timedelta": datetime.timedelta(days=-1, microseconds=3),  # noqa: DTZ001
-    "time": datetime.time(1, 2), "decimal": decimal.Decimal("1.10"), "list": [1, "a", None],
+    "date": dt.date(2024, 5, 1),
+    "datetime": dt.datetime(2024, 5, 1, 12, tzinfo=dt.timezone.utc),
+    "naive": dt.datetime(2024, 5, 1, 12), "timedelta": dt.timedelta(days=-1, microseconds=3),  # noqa: DTZ001
+    "time": dt.time(1, 2), "decimal": decimal.Decimal("1.10"), "list": [1, "a", None],
     "tuple": (1, "a", None), "set": {1, "a", 2.5}, "frozenset": frozenset({1, "a", 2.5}),
     "dict": {"b": 1, "a": [2, {}], 3: "c", None: 4, (1, 2): 5}, "empty list": [], "empty dict": {}, "loop": looped(),
     "slice": slice(1, None, 2), "class": collections.Counter, "builtin": len, "method": str.lower,
@@ -75,9 +76,11 @@ PLAIN = {
     "counter": collections.Counter("aab"), "module": json,
 }  # fmt: skip
 ARRAYS = {
-    "f32": np.arange(6, dtype="f4").reshape(2, 3), "f64": np.array([0.0, -0.0, np.inf]), "i8": np.array([-1], "i1"),
+    "f32": np.arange(6, dtype="f4").reshape(2, 3), "f64": np.array([0.0, -0.0, np.inf]),
+    "i8": np.array([-1], "i1"),
     "i64": np.arange(3), "u16": np.array([7], "u2"), "b8": np.array([True, False]), "c64": np.array([1 + 2j], "c8"),
-    "f16": np.array([1.5], "f2"), "scalar": np.float64(1.5), "0-d": np.array(1.5), "empty": np.zeros((0, 2)),
+    "f16": np.array([1.5], "f2"), "scalar": np.float64(1.5), "0-d": np.array(1.5),
+    "empty": np.zeros((0, 2)),
     "strings": np.array(["no", "yes"]), "byte strings": np.array([b"no", b"yes"]),
     "objects": np.array(["a", 1, None], object), "structured": STRUCTURED,
     "times": np.array(["2024-05-01T12", "NaT"], "M8[s]"), "spans": np.array([1, 2], "m8[D]"),
@@ -108,7 +111,9 @@ def test_every_value_has_a_fingerprint_of_its_own():
 def test_the_digest_of_an_array_is_afp1_as_it_is_written_down():
     from blake3 import blake3
 
-    body = b"f32\0" + bytes([2, 0, 0, 0]) + bytes([2, *[0] * 7]) + bytes([3, *[0] * 7]) + ARRAYS["f32"].tobytes()
+    body = (
+        b"f32\0" + bytes([2, 0, 0, 0]) + bytes([2, *[0] * 7]) + bytes([3, *[0] * 7]) + ARRAYS["f32"].tobytes()
+    )
     expected = blake3(body, derive_key_context="mlobs afp1").digest()
 
     assert array_digest(ARRAYS["f32"]) == expected
@@ -143,9 +148,10 @@ def test_the_width_of_a_column_of_texts_does_not_count():
 @pytest.mark.parametrize(
     "value",
     [
-        Color.RED, Point(1.0, 2.0), Settings(), collections.OrderedDict(b=1, a=2), collections.defaultdict(list, a=[1]),
-        looped(), {"shared": [PLAIN["dict"]] * 2}, *[ARRAYS[name] for name in ("structured", "random state", "objects")],
-        pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["r", "s"]), types.SimpleNamespace(a=1), Path("a/b"),
+        Color.RED, Point(1.0, 2.0), Settings(), collections.OrderedDict(b=1, a=2),
+        collections.defaultdict(list, a=[1]), looped(), {"shared": [PLAIN["dict"]] * 2},
+        ARRAYS["structured"], ARRAYS["random state"], ARRAYS["objects"], types.SimpleNamespace(a=1), Path("a/b"),
+        pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["r", "s"]),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -154,7 +160,9 @@ def test_a_copy_is_equal(value, again):
 
 
 def test_the_order_of_a_mapping_or_set_does_not_count():
-    assert text_of({"a": 1, "b": 2}) == text_of({"b": 2, "a": 1}) == text_of(collections.OrderedDict(b=2, a=1))
+    assert (
+        text_of({"a": 1, "b": 2}) == text_of({"b": 2, "a": 1}) == text_of(collections.OrderedDict(b=2, a=1))
+    )
     assert text_of(types.MappingProxyType({"a": 1, "b": 2})) == text_of({"a": 1, "b": 2})
 
 
@@ -209,20 +217,23 @@ def test_one_unit_in_the_last_place_is_seen_and_named():
     changed = copy.deepcopy(weights)
     changed["layer2.weight"][31] = np.nextafter(changed["layer2.weight"][31], np.float32(2))
 
-    assert diff_models(fingerprint_model(weights), fingerprint_model(changed)) == ["leaf $.layer2.weight differs"]
+    assert diff_models(fingerprint_model(weights), fingerprint_model(changed)) == [
+        "leaf $.layer2.weight differs"
+    ]
 
 
 def test_what_cannot_be_read_is_named_by_its_place():
     model = Anything(steps=[("file", io.TextIOWrapper(io.BytesIO()))])
 
-    with pytest.raises(mlobs.UsageError, match=r"^\$\.steps\[0\]\[1\] is of _io\.TextIOWrapper, whose value cannot"):
+    with pytest.raises(
+        mlobs.UsageError, match=r"^\$\.steps\[0\]\[1\] is of _io\.TextIOWrapper, whose value cannot"
+    ):
         fingerprint_model(model)
 
 
 def test_a_number_without_a_fixed_width_is_refused_rather_than_guessed():
     with pytest.raises(mlobs.UsageError, match=r"\$\.w is of numpy.ndarray.*at most 64 bits"):
-        fingerprint_model({"w": np.array([(b"abc")], "V3").astype(object).astype(np.longdouble)
-                           if False else np.ones(2, np.longdouble)})  # fmt: skip
+        fingerprint_model({"w": np.ones(2, np.longdouble)})
 
 
 def test_an_endless_model_is_refused():
@@ -241,7 +252,10 @@ def test_a_vocabulary_is_one_leaf():
 
 
 def test_the_deepest_leaves_are_put_together_when_there_are_too_many():
-    model = {"head": np.ones(2), "trees": [{"left": np.ones(1), "right": np.full(1, i)} for i in range(1_500)]}
+    model = {
+        "head": np.ones(2),
+        "trees": [{"left": np.ones(1), "right": np.full(1, i)} for i in range(1_500)],
+    }
     changed = copy.deepcopy(model)
     changed["trees"][7]["left"][0] = 2
 
@@ -316,7 +330,13 @@ def test_a_process_that_was_forked_fingerprints_large_arrays_too():
     if not hasattr(__import__("os"), "fork"):
         pytest.skip("this platform does not fork")
 
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
 
     assert done.stdout.strip() == "0"
 
@@ -330,8 +350,12 @@ def test_frames_are_their_values_and_not_their_blocks():
     assert text_of(frame["a"]) != text_of(frame["b"].rename("a"))
     assert text_of(pd.Series(["x", "y", "x"], dtype="category")) != text_of(pd.Series(["x", "y", "x"]))
     assert text_of(pd.Series([1, None], dtype="Int64")) != text_of(pd.Series([1, 2], dtype="Int64"))
-    assert text_of(pd.MultiIndex.from_product([[1, 2], ["a"]])) != text_of(pd.MultiIndex.from_product([[1], ["a"]]))
-    assert text_of(pd.date_range("2024", periods=2, tz="UTC")) != text_of(pd.date_range("2025", periods=2, tz="UTC"))
+    assert text_of(pd.MultiIndex.from_product([[1, 2], ["a"]])) != text_of(
+        pd.MultiIndex.from_product([[1], ["a"]])
+    )
+    assert text_of(pd.date_range("2024", periods=2, tz="UTC")) != text_of(
+        pd.date_range("2025", periods=2, tz="UTC")
+    )
     assert text_of(pd.RangeIndex(3)) != text_of(pd.RangeIndex(4))
 
 
@@ -339,7 +363,9 @@ def test_sparse_matrices_are_their_entries():
     scipy_sparse = pytest.importorskip("scipy.sparse")
     rows, columns, values = np.array([1, 0, 0]), np.array([2, 1, 0]), np.array([3.0, 2.0, 1.0])
     built = scipy_sparse.csr_matrix((values, (rows, columns)), shape=(2, 3))
-    unsorted = scipy_sparse.csr_matrix((np.array([2.0, 1.0, 3.0]), np.array([1, 0, 2]), np.array([0, 2, 3])), shape=(2, 3))
+    unsorted = scipy_sparse.csr_matrix(
+        (np.array([2.0, 1.0, 3.0]), np.array([1, 0, 2]), np.array([0, 2, 3])), shape=(2, 3)
+    )
 
     assert text_of(built) == text_of(unsorted)
     assert text_of(built) != text_of(built.tocsc())

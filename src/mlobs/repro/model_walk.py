@@ -21,6 +21,7 @@ from mlobs.repro.model_scalars import SCALARS, digest, qualified
 
 MAX_DEPTH = 100  # of nesting; each level takes up to eight frames, of the 1,000 that Python allows
 MANY = 64  # a container of more scalars than this is one leaf: a vocabulary is a value, not 50,000 parts
+MAX_SIZE = 100_000  # a part with more leaves is one: a list of itself twice, 60 times over, would have 2**60
 VOLATILE = frozenset(
     {"_sklearn_version", "_stop_words_id", "refit_time_"}
 )  # differ though the model does not
@@ -36,13 +37,14 @@ _WITHOUT_VALUE = frozenset({  # what belongs to the process and not to the model
 class Node(NamedTuple):
     """A value that was walked; `children` are its parts by label, none if it is a leaf.
 
-    `scalars` counts them if it holds nothing else, and is 0 otherwise. `reach` is the depth of the outermost
-    value above it that it refers back to, MAX_DEPTH if to none.
+    `scalars` counts them if it holds nothing else, and is 0 otherwise; `size` counts the leaves. `reach` is the
+    depth of the outermost value above it that it refers back to, MAX_DEPTH if to none.
     """
 
     digest: bytes
     children: tuple[tuple[str, Node], ...] = ()
     scalars: int = 0
+    size: int = 1
     reach: int = MAX_DEPTH
 
 
@@ -225,4 +227,6 @@ def _holder(found: bytes, children: list[tuple[str, Node]], *, is_open: bool = F
     scalars = (
         0 if is_open or not all(one.scalars for _, one in children) else sum(s.scalars for _, s in children)
     )
-    return Node(found, () if scalars > MANY else tuple(children), scalars, reach)
+    size = sum(one.size for _, one in children)
+    is_leaf = scalars > MANY or size > MAX_SIZE or not children
+    return Node(found, () if is_leaf else tuple(children), scalars, 1 if is_leaf else size, reach)
