@@ -70,7 +70,8 @@ PLAIN = {
     "naive": dt.datetime(2024, 5, 1, 12), "timedelta": dt.timedelta(days=-1, microseconds=3),  # noqa: DTZ001
     "time": dt.time(1, 2), "decimal": decimal.Decimal("1.10"), "list": [1, "a", None],
     "tuple": (1, "a", None), "set": {1, "a", 2.5}, "frozenset": frozenset({1, "a", 2.5}),
-    "dict": {"b": 1, "a": [2, {}], 3: "c", None: 4, (1, 2): 5}, "empty list": [], "empty dict": {}, "loop": looped(),
+    "dict": {"b": 1, "a": [2, {}], 3: "c", None: 4, (1, 2): 5}, "empty list": [],
+    "empty dict": {}, "loop": looped(),
     "slice": slice(1, None, 2), "class": collections.Counter, "builtin": len, "method": str.lower,
     "partial": functools.partial(int, base=2), "deque": collections.deque([1, 2], maxlen=3),
     "counter": collections.Counter("aab"), "module": json,
@@ -78,7 +79,8 @@ PLAIN = {
 ARRAYS = {
     "f32": np.arange(6, dtype="f4").reshape(2, 3), "f64": np.array([0.0, -0.0, np.inf]),
     "i8": np.array([-1], "i1"),
-    "i64": np.arange(3), "u16": np.array([7], "u2"), "b8": np.array([True, False]), "c64": np.array([1 + 2j], "c8"),
+    "i64": np.arange(3), "u16": np.array([7], "u2"), "b8": np.array([True, False]),
+    "c64": np.array([1 + 2j], "c8"),
     "f16": np.array([1.5], "f2"), "scalar": np.float64(1.5), "0-d": np.array(1.5),
     "empty": np.zeros((0, 2)),
     "strings": np.array(["no", "yes"]), "byte strings": np.array([b"no", b"yes"]),
@@ -150,7 +152,8 @@ def test_the_width_of_a_column_of_texts_does_not_count():
     [
         Color.RED, Point(1.0, 2.0), Settings(), collections.OrderedDict(b=1, a=2),
         collections.defaultdict(list, a=[1]), looped(), {"shared": [PLAIN["dict"]] * 2},
-        ARRAYS["structured"], ARRAYS["random state"], ARRAYS["objects"], types.SimpleNamespace(a=1), Path("a/b"),
+        ARRAYS["structured"], ARRAYS["random state"], ARRAYS["objects"],
+        types.SimpleNamespace(a=1), Path("a/b"),
         pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["r", "s"]),
     ],
     ids=lambda value: type(value).__name__,
@@ -284,7 +287,8 @@ def test_parts_of_one_model_alone_are_named():
 
 
 @pytest.mark.parametrize(("file", "problem"), [
-    ("model.pkl", "pickles .* are never loaded"), ("model.joblib", "never loaded"), ("model.npy", "cannot be read as"),
+    ("model.pkl", "pickles .* are never loaded"), ("model.joblib", "never loaded"),
+    ("model.npy", "cannot be read as"),
     ("model.safetensors", "cannot be read as"), ("absent.npz", "does not exist"), (".", "is a folder"),
 ])  # fmt: skip
 def test_a_file_that_is_not_read_says_why(tmp_path, file, problem):

@@ -37,7 +37,7 @@ _WITHOUT_VALUE = frozenset({  # what belongs to the process and not to the model
 class Node(NamedTuple):
     """A value that was walked; `children` are its parts by label, none if it is a leaf.
 
-    `scalars` counts them if it holds nothing else, and is 0 otherwise; `size` counts the leaves. `reach` is the
+    `scalars` counts them if it holds nothing else, and is 0 otherwise; `size` counts leaves. `reach` is the
     depth of the outermost value above it that it refers back to, MAX_DEPTH if to none.
     """
 
