@@ -1,4 +1,4 @@
-"""Fingerprints of the real frameworks' models: one in every process, file and copy; else the part is named."""
+"""Fingerprints of the frameworks' models: one in every process, file and copy; else the part is named."""
 
 import copy
 import importlib.util

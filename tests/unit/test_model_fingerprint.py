@@ -248,6 +248,27 @@ def test_an_endless_model_is_refused():
         fingerprint_model(value)
 
 
+def test_objects_that_all_know_each_other_are_refused_rather_than_walked_for_ever():
+    people = [Anything(number=i) for i in range(12)]
+    for one in people:
+        one.friends = people
+
+    few = Anything(first=people[0])
+    assert text_of(few) == text_of(copy.deepcopy(few))
+    for one in people:
+        one.friends = [other for other in people if other is not one]
+    with pytest.raises(mlobs.UsageError, match="refers back to itself in too many ways"):
+        fingerprint_model(people)
+
+
+def test_a_chain_of_objects_may_be_long():
+    value = Anything(next=None)
+    for _ in range(90):
+        value = Anything(next=value)
+
+    assert fingerprint_model(value).leaves["$" + ".next" * 91]
+
+
 def test_a_vocabulary_is_one_leaf():
     words = {f"word{i}": i for i in range(5_000)}
 

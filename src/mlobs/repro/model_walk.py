@@ -21,6 +21,7 @@ from mlobs.repro.model_scalars import SCALARS, digest, qualified
 
 MAX_DEPTH = 100  # of nesting; each level takes up to eight frames, of the 1,000 that Python allows
 MANY = 64  # a container of more scalars than this is one leaf: a vocabulary is a value, not 50,000 parts
+MAX_AGAIN = 200_000  # some 5 s; twelve objects that all know each other would be walked in 12! ways
 MAX_SIZE = 100_000  # a part with more leaves is one: a list of itself twice, 60 times over, would have 2**60
 VOLATILE = frozenset(
     {"_sklearn_version", "_stop_words_id", "refit_time_"}
@@ -55,6 +56,7 @@ class Walk:
         self._path: list[str] = []
         self._open: dict[int, int] = {}  # identity -> depth of the values that are being walked
         self._done: dict[int, tuple[Any, Node]] = {}  # the value is kept, lest another gets its identity
+        self._again = 0  # values inside cycles that were walked: each way to one is walked anew
 
     def node(self, value: Any, label: str = "") -> Node:
         """Walk a value, which the value above it holds under this label.
@@ -83,6 +85,10 @@ class Walk:
         if found.reach >= depth:  # else what it is depends on where it stands
             found = found._replace(reach=MAX_DEPTH)
             self._done[id(value)] = (value, found)
+            return found
+        self._again += 1
+        if self._again > MAX_AGAIN:
+            raise UsageError(f"{self._here(label)[:200]} refers back to itself in too many ways{_ADVICE}")
         return found
 
     def _walk(self, value: Any) -> Node:
