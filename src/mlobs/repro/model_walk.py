@@ -21,7 +21,7 @@ from mlobs.repro.model_scalars import SCALARS, digest, qualified
 
 MAX_DEPTH = 100  # of nesting; each level takes up to eight frames, of the 1,000 that Python allows
 MANY = 64  # a container of more scalars than this is one leaf: a vocabulary is a value, not 50,000 parts
-MAX_AGAIN = 200_000  # some 5 s; twelve objects that all know each other would be walked in 12! ways
+MAX_AGAIN = 100_000  # some 3 s; twelve objects that all know each other would be walked in 12! ways
 MAX_SIZE = 100_000  # a part with more leaves is one: a list of itself twice, 60 times over, would have 2**60
 VOLATILE = frozenset(
     {"_sklearn_version", "_stop_words_id", "refit_time_"}
