@@ -261,6 +261,17 @@ def test_objects_that_all_know_each_other_are_refused_rather_than_walked_for_eve
         fingerprint_model(people)
 
 
+def test_keys_that_know_what_holds_them_are_walked_where_they_stand():
+    def family(*, is_turned):
+        parent, key = Anything(name="parent"), Anything(name="key")
+        key.parent = parent
+        parent.weights = {key: 1}
+        both = [("weights", parent.weights), ("again", [key])]
+        return Anything(**dict(both[::-1] if is_turned else both))
+
+    assert text_of(family(is_turned=False)) == text_of(family(is_turned=True))
+
+
 def test_a_chain_of_objects_may_be_long():
     value = Anything(next=None)
     for _ in range(90):

@@ -39,7 +39,7 @@ class Node(NamedTuple):
     """A value that was walked; `children` are its parts by label, none if it is a leaf.
 
     `scalars` counts them if it holds nothing else, and is 0 otherwise; `size` counts leaves. `reach` is the
-    depth of the outermost value above it that it refers back to, MAX_DEPTH if to none.
+    depth of the outermost value that it or a part refers back to, MAX_DEPTH if none does.
     """
 
     digest: bytes
@@ -82,8 +82,7 @@ class Walk:
         finally:
             self._path.pop()
             del self._open[id(value)]
-        if found.reach >= depth:  # else what it is depends on where it stands
-            found = found._replace(reach=MAX_DEPTH)
+        if found.reach == MAX_DEPTH:  # else what it is depends on where it stands
             self._done[id(value)] = (value, found)
             return found
         self._again += 1
@@ -140,13 +139,15 @@ class Walk:
         children = [(".__class__", self.node(made, ".__class__"))]
         children += [(".__args__", self.node(args, ".__args__"))] if args else []
         children += self._state(type(value), state)
-        body = self._pairs(children)
+        body, reach = self._pairs(children), MAX_DEPTH
         for tag, listed in (("items", list(items or ())), ("pairs", dict(pairs or ()))):
             if listed:
                 found = self.node(listed)
+                reach = min(reach, found.reach)
                 body.append(digest("str", tag.encode()) + found.digest)
                 children += found.children or [(f".__{tag}__", found)]
-        return _holder(digest("object", b"".join(sorted(body))), children, is_open=True)
+        held = _holder(digest("object", b"".join(sorted(body))), children, is_open=True)
+        return held._replace(reach=min(reach, held.reach))
 
     def _state(self, cls: type, state: Any) -> list[tuple[str, Node]]:
         """The attributes of an object, or else its state under one label."""
@@ -169,13 +170,15 @@ class Walk:
         return found._replace(digest=digest("named", value.kind.encode() + b"\0" + found.digest), scalars=0)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Node:
-        children, body = [], []
+        children, body, reach = [], [], MAX_DEPTH
         for key, one in value.items():
             label = label_of(key)
-            found = self.node(one, label)
-            body.append(self.node(key, f"{label}(key)").digest + found.digest)
+            found, of_key = self.node(one, label), self.node(key, f"{label}(key)")
+            reach = min(reach, of_key.reach)
+            body.append(of_key.digest + found.digest)
             children.append((label, found))
-        return _holder(digest("dict", b"".join(sorted(body))), children)
+        held = _holder(digest("dict", b"".join(sorted(body))), children)
+        return held._replace(reach=min(reach, held.reach))
 
     def _sequence(self, tag: str, value: Iterable[Any]) -> Node:
         children = [(f"[{i}]", self.node(one, f"[{i}]")) for i, one in enumerate(value)]
