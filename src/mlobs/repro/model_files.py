@@ -50,8 +50,8 @@ def load_model(path: Path) -> Any:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise UsageError(
-            f"fingerprint_model: {path} cannot be read as {path.suffix} without running code: {reason} - if you "
-            "trust it, load it yourself and give the model"
+            f"fingerprint_model: {path} cannot be read as {path.suffix} without running code: {reason} - if "
+            "you trust it, load it yourself and give the model"
         ) from error
 
 

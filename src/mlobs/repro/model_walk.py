@@ -21,6 +21,8 @@ from mlobs.repro.model_scalars import SCALARS, digest, qualified
 
 MAX_DEPTH = 100  # of nesting; each level takes up to eight frames, of the 1,000 that Python allows
 MANY = 64  # a container of more scalars than this is one leaf: a vocabulary is a value, not 50,000 parts
+MAX_AGAIN = 100_000  # some 3 s; twelve objects that all know each other would be walked in 12! ways
+MAX_SIZE = 100_000  # a part with more leaves is one: a list of itself twice, 60 times over, would have 2**60
 VOLATILE = frozenset(
     {"_sklearn_version", "_stop_words_id", "refit_time_"}
 )  # differ though the model does not
@@ -36,13 +38,14 @@ _WITHOUT_VALUE = frozenset({  # what belongs to the process and not to the model
 class Node(NamedTuple):
     """A value that was walked; `children` are its parts by label, none if it is a leaf.
 
-    `scalars` counts them if it holds nothing else, and is 0 otherwise. `reach` is the depth of the outermost
-    value above it that it refers back to, MAX_DEPTH if to none.
+    `scalars` counts them if it holds nothing else, and is 0 otherwise; `size` counts leaves. `reach` is the
+    depth of the outermost value that it or a part refers back to, MAX_DEPTH if none does.
     """
 
     digest: bytes
     children: tuple[tuple[str, Node], ...] = ()
     scalars: int = 0
+    size: int = 1
     reach: int = MAX_DEPTH
 
 
@@ -53,6 +56,7 @@ class Walk:
         self._path: list[str] = []
         self._open: dict[int, int] = {}  # identity -> depth of the values that are being walked
         self._done: dict[int, tuple[Any, Node]] = {}  # the value is kept, lest another gets its identity
+        self._again = 0  # values inside cycles that were walked: each way to one is walked anew
 
     def node(self, value: Any, label: str = "") -> Node:
         """Walk a value, which the value above it holds under this label.
@@ -78,9 +82,12 @@ class Walk:
         finally:
             self._path.pop()
             del self._open[id(value)]
-        if found.reach >= depth:  # else what it is depends on where it stands
-            found = found._replace(reach=MAX_DEPTH)
+        if found.reach == MAX_DEPTH:  # else what it is depends on where it stands
             self._done[id(value)] = (value, found)
+            return found
+        self._again += 1
+        if self._again > MAX_AGAIN:
+            raise UsageError(f"{self._here(label)[:200]} refers back to itself in too many ways{_ADVICE}")
         return found
 
     def _walk(self, value: Any) -> Node:
@@ -132,13 +139,15 @@ class Walk:
         children = [(".__class__", self.node(made, ".__class__"))]
         children += [(".__args__", self.node(args, ".__args__"))] if args else []
         children += self._state(type(value), state)
-        body = self._pairs(children)
+        body, reach = self._pairs(children), MAX_DEPTH
         for tag, listed in (("items", list(items or ())), ("pairs", dict(pairs or ()))):
             if listed:
                 found = self.node(listed)
+                reach = min(reach, found.reach)
                 body.append(digest("str", tag.encode()) + found.digest)
                 children += found.children or [(f".__{tag}__", found)]
-        return _holder(digest("object", b"".join(sorted(body))), children, is_open=True)
+        held = _holder(digest("object", b"".join(sorted(body))), children, is_open=True)
+        return held._replace(reach=min(reach, held.reach))
 
     def _state(self, cls: type, state: Any) -> list[tuple[str, Node]]:
         """The attributes of an object, or else its state under one label."""
@@ -161,13 +170,15 @@ class Walk:
         return found._replace(digest=digest("named", value.kind.encode() + b"\0" + found.digest), scalars=0)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Node:
-        children, body = [], []
+        children, body, reach = [], [], MAX_DEPTH
         for key, one in value.items():
             label = label_of(key)
-            found = self.node(one, label)
-            body.append(self.node(key, f"{label}(key)").digest + found.digest)
+            found, of_key = self.node(one, label), self.node(key, f"{label}(key)")
+            reach = min(reach, of_key.reach)
+            body.append(of_key.digest + found.digest)
             children.append((label, found))
-        return _holder(digest("dict", b"".join(sorted(body))), children)
+        held = _holder(digest("dict", b"".join(sorted(body))), children)
+        return held._replace(reach=min(reach, held.reach))
 
     def _sequence(self, tag: str, value: Iterable[Any]) -> Node:
         children = [(f"[{i}]", self.node(one, f"[{i}]")) for i, one in enumerate(value)]
@@ -225,4 +236,6 @@ def _holder(found: bytes, children: list[tuple[str, Node]], *, is_open: bool = F
     scalars = (
         0 if is_open or not all(one.scalars for _, one in children) else sum(s.scalars for _, s in children)
     )
-    return Node(found, () if scalars > MANY else tuple(children), scalars, reach)
+    size = sum(one.size for _, one in children)
+    is_leaf = scalars > MANY or size > MAX_SIZE or not children
+    return Node(found, () if is_leaf else tuple(children), scalars, 1 if is_leaf else size, reach)
