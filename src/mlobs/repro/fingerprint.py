@@ -101,7 +101,7 @@ def _of_place(
         return fingerprint_of_delta(path)
     if strength in ("rows", "pinned"):
         raise UsageError(
-            f"{path} has no fingerprint of strength {strength!r} - use 'content', or fingerprint_table_file(path)"
+            f"{path} has none of strength {strength!r} - use 'content', or fingerprint_table_file(path)"
         )
     return (
         fingerprint_of_stats(path)
@@ -114,8 +114,8 @@ def _of_uri(uri: str, strength: Wanted) -> Fingerprint:
     found = fingerprint_of_uri(uri)
     if strength in ("content", "rows", "stat") or (strength == "pinned" and found.strength != "pinned"):
         raise UsageError(
-            f"{found.text} lies elsewhere, and cannot be fingerprinted with strength {strength!r} without its "
-            "content - load it and pass the data, or name a version that cannot change"
+            f"{found.text} lies elsewhere, so it has no fingerprint of strength {strength!r} - "
+            "load it and pass the data, or name a version that cannot change"
         )
     return found
 
@@ -182,8 +182,8 @@ def _of_parts(
     for name, part in parts.items():
         if isinstance(part, str | int | float | bool | None):
             raise UsageError(
-                f"a {type(part).__name__} among data has no fingerprint - pass a list of numbers as numpy.asarray(...), "
-                "rows as pandas.DataFrame(...), and several paths as their folder"
+                f"a {type(part).__name__} among data has no fingerprint - "
+                "pass numbers as numpy.asarray(...), rows as pandas.DataFrame(...), and several paths as their folder"
             )
         left_s = None if budget_s is None else max(0.0, budget_s - (perf_counter() - began))
         found[name] = fingerprint(part, strength=strength, budget_s=left_s)

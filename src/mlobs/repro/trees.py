@@ -210,7 +210,7 @@ def _digest_of(content: bytes) -> bytes:
 
 
 def _digest_of_rest(start: bytes, handle: int) -> bytes:
-    """Of a large file, with all cores. It is not mapped: one that is cut short meanwhile would kill the process."""
+    """Of a large file, with all cores. Not mapped: if it were cut short meanwhile, the process would die."""
     from blake3 import blake3
 
     one = blake3(start, max_threads=blake3.AUTO)
