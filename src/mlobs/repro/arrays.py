@@ -72,7 +72,7 @@ def array_digest(array: Any) -> str:
 
 def _type_of(values: Array) -> str:
     if values.dtype.names or values.dtype.kind in "OUS":
-        return values.dtype.kind
+        return str(values.dtype.kind)
     return encoder_of(values.dtype, "the array").tag.text
 
 

@@ -71,10 +71,10 @@ def fingerprint(
         )
     if is_distributed(obj):
         return _of_distributed(obj, strength)
+    if is_stream(obj):
+        return _of_stream(obj, strength)
     if is_table(obj):
         return _of_table(obj, strength, budget_s)
-    if is_stream(obj) and strength != "stat":
-        return fingerprint_of_stream(obj, rows_only=strength == "rows")
     if strength == "rows":
         raise UsageError(f"{_named(obj)} is no table, and has no rows to compare - use strength='content'")
     return _of_values(obj, strength, budget_s)
@@ -131,6 +131,14 @@ def _of_distributed(frame: Any, strength: Wanted) -> Fingerprint:
     return fingerprint_of_distributed(frame)
 
 
+def _of_stream(dataset: Any, strength: Wanted) -> Fingerprint:
+    if strength == "stat":
+        raise UsageError(
+            f"{_named(dataset)} is read piece by piece - use strength='content', or its files' path"
+        )
+    return fingerprint_of_stream(dataset, rows_only=strength == "rows")
+
+
 def _of_table(table: Any, strength: Wanted, budget_s: float | None) -> Fingerprint:
     table = table.fetch_arrow_table() if is_relation(table) else table
     if strength == "stat" or (budget_s is not None and cost_s(table) > budget_s):
@@ -183,7 +191,7 @@ def _of_parts(
         if isinstance(part, str | int | float | bool | None):
             raise UsageError(
                 f"a {type(part).__name__} among data has no fingerprint - "
-                "pass numbers as numpy.asarray(...), rows as pandas.DataFrame(...), and several paths as their folder"
+                "pass numbers as numpy.asarray(...), rows as pandas.DataFrame(...), paths as their folder"
             )
         left_s = None if budget_s is None else max(0.0, budget_s - (perf_counter() - began))
         found[name] = fingerprint(part, strength=strength, budget_s=left_s)
