@@ -28,7 +28,7 @@ def digest(frame):
 
 
 CHANGES = {
-    "every label after row 10,000": (lambda f: f.assign(label=f["label"].where(f.index < 10_000, 1)), "column label changed"),
+    "every label after 10,000": (lambda f: f.assign(label=1 * (f.index >= 10_000)), "column label changed"),
     "every time": (lambda f: f.assign(at=f["at"] + pd.Timedelta(days=365)), "column at changed"),
     "every flag": (lambda f: f.assign(flag=~f["flag"]), "column flag changed"),
     "the type of the label": (lambda f: f.assign(label=f["label"].astype("int8")), "column label: i64 -> i8"),

@@ -2,6 +2,7 @@
 
 import io
 import math
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,10 @@ VALUES = {
     "t": (pa.timestamp("us"), st.datetimes()),
     "z": (pa.timestamp("us", "UTC"), st.datetimes()),
     "l": (pa.list_(pa.int64()), st.lists(st.none() | st.integers(-9, 9), max_size=4)),
-    "r": (pa.struct([("x", pa.int8()), ("y", pa.string())]), st.fixed_dictionaries({"x": st.none() | st.integers(-9, 9), "y": st.text(max_size=3)})),
+    "r": (
+        pa.struct([("x", pa.int8()), ("y", pa.string())]),
+        st.fixed_dictionaries({"x": st.none() | st.integers(-9, 9), "y": st.text(max_size=3)}),
+    ),
 }  # fmt: skip
 
 
@@ -33,11 +37,8 @@ VALUES = {
 def tables(draw, *, least=0, kinds=tuple(VALUES)):
     names = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4, unique=True))
     rows = draw(st.integers(least, 12))
-    columns = {
-        name: pa.array(draw(st.lists(st.none() | VALUES[name][1], min_size=rows, max_size=rows)), VALUES[name][0])
-        for name in names
-    }  # fmt: skip
-    return pa.table(columns)
+    columns = {name: st.lists(st.none() | VALUES[name][1], min_size=rows, max_size=rows) for name in names}
+    return pa.table({name: pa.array(draw(values), VALUES[name][0]) for name, values in columns.items()})
 
 
 def through_parquet(table):
@@ -48,7 +49,7 @@ def through_parquet(table):
 
 def in_pieces(table, cuts):
     edges = sorted({0, table.num_rows, *(cut % (table.num_rows + 1) for cut in cuts)})
-    return [table.slice(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [table.slice(start, stop - start) for start, stop in pairwise(edges)]
 
 
 CUTS = st.lists(st.integers(0, 100), max_size=5)
@@ -95,7 +96,9 @@ def same(one, other):
     """Equal as data: times by instant, floats by bits but for NaN, which is a missing value."""
     if isinstance(one, float | None) and isinstance(other, float | None):
         one, other = (math.nan if value is None else value for value in (one, other))
-        return (math.isnan(one) and math.isnan(other)) or np.float64(one).tobytes() == np.float64(other).tobytes()
+        return (math.isnan(one) and math.isnan(other)) or np.float64(one).tobytes() == np.float64(
+            other
+        ).tobytes()
     if hasattr(other, "tzinfo") and other.tzinfo is not None and one is not None:
         return one == other.replace(tzinfo=None)
     return one == other

@@ -1,4 +1,4 @@
-"""Fingerprints of files, folders and URIs: what counts, what the cache may be trusted with, what is masked."""
+"""Fingerprints of files, folders and URIs: what counts, what a cache is trusted with, what is masked."""
 
 import json
 import multiprocessing

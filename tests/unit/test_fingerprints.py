@@ -1,12 +1,12 @@
 """Fingerprints of tables and arrays: frozen vectors, what is equal, what differs, what is refused."""
 
 import datetime as dt
-import decimal
 import json
 import os
 import runpy
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,13 @@ from mlobs.repro.fingerprint import (
 FOLDER = Path(__file__).parents[1] / "fixtures" / "fingerprints"
 GOLDEN = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))
 SCRIPT = FOLDER / "golden_tables.py"
-WITHOUT_ARROW = "import runpy, sys; sys.modules['pyarrow'] = None; sys.argv = ['', '--forms']; runpy.run_path({!r}, run_name='__main__')"
+DAY = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - without a zone is the point
+WITHOUT_ARROW = """
+import runpy, sys
+sys.modules['pyarrow'] = None
+sys.argv = ['', '--forms']
+runpy.run_path({!r}, run_name='__main__')
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,9 @@ def test_flat_tables_of_pandas_have_the_same_fingerprints_without_pyarrow():
     )  # fmt: skip
 
     texts = {name: forms.popitem()[1] for name, forms in json.loads(done.stdout).items()}
-    assert texts == {name: text for name, text in GOLDEN.items() if name not in ("table list", "table struct")}
+    assert texts == {
+        name: text for name, text in GOLDEN.items() if name not in ("table list", "table struct")
+    }
 
 
 def test_a_fingerprint_survives_json(frame):
@@ -91,7 +99,7 @@ def test_a_fingerprint_survives_json(frame):
         (pd.Series([1.0, 0.0], dtype="Sparse[float64]"), pd.Series([1.0, 0.0])),
         (pd.Series(np.array([5], "M8[s]")), pd.Series(np.array([5_000_000_000], "M8[ns]"))),
         (pd.Series([1.5, 2], dtype=object), pd.Series([1.5, 2.0])),
-        (pd.Series([decimal.Decimal("1.5"), decimal.Decimal("2.25")]), pd.Series([decimal.Decimal("1.50"), decimal.Decimal("2.25")])),
+        (pd.Series([Decimal("1.5"), Decimal("2.25")]), pd.Series([Decimal("1.50"), Decimal("2.25")])),
         (pd.Series([[1, 2], [3]]), pd.Series([np.array([1, 2]), np.array([3])])),
         (pd.Series([1, 2], dtype=pd.ArrowDtype(pa.int64())), pd.Series([1, 2])),
         (pd.Series(pd.Categorical([3, None, 5])), pd.Series([3, None, 5], dtype="Int64")),
@@ -105,7 +113,9 @@ def test_what_lies_under_a_null_does_not_count():
     validity = pa.py_buffer(b"\x05")
     hidden = pa.Array.from_buffers(pa.int64(), 3, [validity, pa.py_buffer(np.array([1, 99, 3]).tobytes())])
     text = pa.Array.from_buffers(
-        pa.string(), 3, [validity, pa.py_buffer(np.array([0, 1, 3, 4], "i4").tobytes()), pa.py_buffer(b"abbc")]
+        pa.string(),
+        3,
+        [validity, pa.py_buffer(np.array([0, 1, 3, 4], "i4").tobytes()), pa.py_buffer(b"abbc")],
     )
 
     assert fingerprint(pa.table({"x": hidden})).text == fingerprint(pa.table({"x": [1, None, 3]})).text
@@ -146,7 +156,9 @@ def test_an_index_with_a_name_survives_parquet(frame, tmp_path):
     frame.set_index("name").to_parquet(tmp_path / "named.parquet")
     frame.set_index(pd.Index([7, 8, 9])).to_parquet(tmp_path / "nameless.parquet")
 
-    assert fingerprint_table_file(tmp_path / "named.parquet").text == fingerprint(frame.set_index("name")).text
+    assert (
+        fingerprint_table_file(tmp_path / "named.parquet").text == fingerprint(frame.set_index("name")).text
+    )
     assert fingerprint_table_file(tmp_path / "nameless.parquet").text == fingerprint(frame).text
 
 
@@ -154,14 +166,20 @@ def test_nested_columns_are_equal_as_slices_and_in_every_layout():
     values = [[1, None], [], None, [3], [4, 5]]
     whole = pa.array(values)
     pairs = pa.array([[("a", 1)], None, [("b", None), ("c", 2)]], pa.map_(pa.string(), pa.int64()))
-    structs = [None if one is None else [{"key": key, "value": value} for key, value in one] for one in pairs.to_pylist()]
+    structs = [
+        None if one is None else [{"key": key, "value": value} for key, value in one]
+        for one in pairs.to_pylist()
+    ]
 
     texts = {
         fingerprint(pa.table({"x": one})).text
         for one in (whole.slice(1), pa.array(values[1:]), whole.cast(pa.large_list(pa.int64())).slice(1))
     }
     assert len(texts) == 1
-    assert fingerprint(pa.table({"x": pairs.slice(1)})).text == fingerprint(pa.table({"x": pa.array(structs[1:])})).text
+    assert (
+        fingerprint(pa.table({"x": pairs.slice(1)})).text
+        == fingerprint(pa.table({"x": pa.array(structs[1:])})).text
+    )
     assert (
         fingerprint(pa.table({"x": pa.array([[1, 2], None], pa.list_(pa.int64(), 2))})).text
         == fingerprint(pa.table({"x": [[1, 2], None]})).text
@@ -182,8 +200,8 @@ def test_nested_columns_are_equal_as_slices_and_in_every_layout():
         (["1"], [b"1"], "column v: utf8 -> bytes"),
         ([[1], [2, 3]], [[1, 2], [3]], "column v changed"),
         ([{"a": 1}], [{"b": 1}], "column v: struct<a:i64> -> struct<b:i64>"),
-        ([dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1)], "column v: date -> datetime"),  # noqa: DTZ001
-        ([dt.datetime(2020, 1, 1)], [dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)], "column v: datetime -> instant"),  # noqa: DTZ001
+        ([dt.date(2020, 1, 1)], [DAY], "column v: date -> datetime"),
+        ([DAY], [DAY.replace(tzinfo=dt.timezone.utc)], "column v: datetime -> instant"),
         ([1, 2], [1, 2, 3], "2 rows -> 3 rows"),
     ],
 )  # fmt: skip
@@ -199,7 +217,9 @@ def test_changes_of_columns_are_told_apart(frame):
     assert diff_fingerprints(before, fingerprint(frame.assign(y=[1, 2, 4]))) == ["column y changed"]
     assert diff_fingerprints(before, fingerprint(frame.assign(z=1))) == ["column z is new"]
     assert diff_fingerprints(before, fingerprint(frame.drop(columns="x"))) == ["column x is gone"]
-    assert diff_fingerprints(before, fingerprint(frame[["y", "x", "name"]])) == ["the columns are in another order"]
+    assert diff_fingerprints(before, fingerprint(frame[["y", "x", "name"]])) == [
+        "the columns are in another order"
+    ]
     assert diff_fingerprints(before, fingerprint(frame[::-1])) == ["same rows, other order"]
     assert diff_fingerprints(before, fingerprint(frame)) == []
     assert diff_fingerprints(before, fingerprint(frame, strength="rows")) == [
@@ -292,7 +312,7 @@ def test_partials_add_up_however_the_table_was_cut(frame):
 
 
 def test_a_part_without_a_value_adds_up_too():
-    table = pd.DataFrame({"s": ["a", None], "d": [decimal.Decimal("1.50"), decimal.Decimal("2.2")]})
+    table = pd.DataFrame({"s": ["a", None], "d": [Decimal("1.50"), Decimal("2.2")]})
 
     assert RowsPartial.of(table[:1]) + RowsPartial.of(table[1:]) == RowsPartial.of(table)
 
@@ -309,7 +329,11 @@ def test_beyond_the_budget_it_is_a_sample_and_says_so():
     weak = fingerprint(frame, budget_s=1e-6)
     assert (weak.strength, weak.scheme, weak.rows) == ("stat", "stat1", 100_000)
     assert fingerprint(middle, budget_s=1e-6).text == weak.text != fingerprint(end, budget_s=1e-6).text
-    assert weak.text == fingerprint(pl.DataFrame(frame), budget_s=1e-6).text == fingerprint(frame, strength="stat").text
+    assert (
+        weak.text
+        == fingerprint(pl.DataFrame(frame), budget_s=1e-6).text
+        == fingerprint(frame, strength="stat").text
+    )
     assert fingerprint(frame, budget_s=10).strength == "content"
     assert fingerprint(frame, strength="content", budget_s=1e-6).strength == "content"
     assert fingerprint(np.zeros((100_000, 3)), budget_s=1e-6).strength == "stat"
@@ -342,7 +366,9 @@ def test_what_has_no_fingerprint_is_refused_with_the_remedy(value, said):
         fingerprint(value)
 
 
-@pytest.mark.parametrize(("value", "strength"), [(np.zeros(2), "rows"), (np.zeros(2), "pinned"), ("s3://a/b", "content")])
+@pytest.mark.parametrize(
+    ("value", "strength"), [(np.zeros(2), "rows"), (np.zeros(2), "pinned"), ("s3://a/b", "content")]
+)
 def test_a_strength_that_cannot_be_had_is_refused(value, strength):
-    with pytest.raises(UsageError, match="use strength=|load it"):
+    with pytest.raises(UsageError, match=r"use strength=|load it"):
         fingerprint(value, strength=strength)
