@@ -131,6 +131,15 @@ def test_beyond_the_budget_sizes_and_times_stand_for_the_content(folder):
     assert fingerprint(folder, strength="stat").text != weak.text
 
 
+def test_a_folder_of_too_many_files_to_look_at_is_its_name(tmp_path):
+    for number in range(1_001):
+        (tmp_path / str(number)).touch()
+
+    found = fingerprint(tmp_path, budget_s=0)
+    assert (found.text, found.strength) == (f"name:{tmp_path}", "name")
+    assert fingerprint(tmp_path, budget_s=30).strength == "content"
+
+
 # The cache
 
 

@@ -95,6 +95,7 @@ def test_a_fingerprint_survives_json(frame):
         (pd.Series(["a", None], dtype="string"), pd.Series(pd.Categorical(["a", None]))),
         (pd.Series([None, None], dtype=object), pd.Series([np.nan, np.nan])),
         (pd.Series([pd.NaT, pd.NaT]), pd.Series([None, None], dtype="category")),
+        (pd.Series([None, pd.NaT], dtype=object), pd.Series([np.nan, pd.NA], dtype=object)),
         (pd.Series(np.array([1, 2], ">i4")), pd.Series([1, 2], dtype="int32")),
         (pd.Series([1.0, 0.0], dtype="Sparse[float64]"), pd.Series([1.0, 0.0])),
         (pd.Series(np.array([5], "M8[s]")), pd.Series(np.array([5_000_000_000], "M8[ns]"))),

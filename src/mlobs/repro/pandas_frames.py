@@ -31,7 +31,8 @@ def sources_of_frame(frame: Any) -> Iterator[Source]:
 
 def text_of_name(name: object) -> str:
     """A column's name as text, as pyarrow writes it to Parquet: 3 is "3", and a pair "('a', '3')"."""
-    return str(tuple(map(str, name))) if isinstance(name, tuple) else str(name)
+    text = str(tuple(map(str, name))) if isinstance(name, tuple) else str(name)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _source(name: str, series: Any) -> Source:

@@ -12,6 +12,7 @@ import struct
 import sys
 from operator import itemgetter
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 from mlobs.errors import UsageError
@@ -23,6 +24,7 @@ _SMALL_BYTES = 1 << 20  # threads made hashing of smaller files slower (measured
 _PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
 _READ_S_PER_BYTE = 1e-9
 _OPEN_S = 3e-5  # for each file
+_LOOKS = 1_000  # files between two looks at the clock: about 5 ms
 _BINARY = getattr(os, "O_BINARY", 0)
 _SCAN_KNOWS_INODES = sys.platform != "win32"
 
@@ -40,12 +42,17 @@ def fingerprint_of_path(
 ) -> Fingerprint:
     """The content fingerprint of a file ("b3:", what `b3sum` prints) or of a folder ("tree1:").
 
-    Where reading would take longer than `budget_s`, it is one of sizes and times ("stat1:").
+    Where reading would take longer than `budget_s`, it is one of sizes and times ("stat1:"), and where
+    finding the files does, one of the path alone ("name:").
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
     """
-    entries = _entries(path)
+    try:
+        entries = _entries(path, None if budget_s is None else perf_counter() + budget_s)
+    except _TooManyError:
+        why = f"to look at its files takes longer than {budget_s:g} s"
+        return Fingerprint(f"name:{_shown(os.fsencode(path))}", "name", notes={"why": why})
     root = os.path.realpath(path)
     known = cache.known(root) if cache else {}
     digests = {one.name: known[one.name].digest for one in entries if _is_known(known, one)}
@@ -120,13 +127,17 @@ def _is_known(known: dict[bytes, Known], entry: Entry) -> bool:
 # What there is
 
 
-def _entries(path: Path) -> list[Entry]:
+class _TooManyError(Exception):
+    """There are so many files that finding them takes too long."""
+
+
+def _entries(path: Path, until: float | None = None) -> list[Entry]:
     """The file itself under no name, or the files of a folder in the order of their names as bytes."""
     try:
         about = path.stat()
         if stat.S_ISDIR(about.st_mode):
             found: list[Entry] = []
-            _walk(os.fspath(path), "", (_place(about),), found)
+            _walk(os.fspath(path), "", (_place(about),), found, until)
             return sorted(found, key=itemgetter(0))
     except OSError as error:
         raise _unreadable(error, path) from error
@@ -135,11 +146,15 @@ def _entries(path: Path) -> list[Entry]:
     return [Entry(b"", os.fspath(path), stat_of(about))]
 
 
-def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: list[Entry]) -> None:
+def _walk(
+    folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: list[Entry], until: float | None
+) -> None:
     """Find all files below; special ones (sockets, pipes) are no data. `above` are the folder's parents."""
     with os.scandir(folder) as entries:
         for one in entries:
             name = prefix + one.name
+            if until is not None and len(found) % _LOOKS == _LOOKS - 1 and perf_counter() > until:
+                raise _TooManyError
             try:
                 about = one.stat() if _SCAN_KNOWS_INODES else os.stat(one.path)  # noqa: PTH116 - as fast as can be
             except OSError:
@@ -152,7 +167,7 @@ def _walk(folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: l
             elif stat.S_ISDIR(about.st_mode) and _place(about) in above:
                 found.append(Entry(os.fsencode(name), one.path, None))
             elif stat.S_ISDIR(about.st_mode):
-                _walk(one.path, f"{name}/", (*above, _place(about)), found)
+                _walk(one.path, f"{name}/", (*above, _place(about)), found, until)
 
 
 def _place(about: os.stat_result) -> tuple[int, int]:
