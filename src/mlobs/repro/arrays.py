@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlobs.errors import UsageError
+from mlobs.events import Strength
 from mlobs.repro import canonical
 from mlobs.repro.canonical import Array, Source
 from mlobs.repro.fingerprint_value import Column, Fingerprint
@@ -22,7 +23,7 @@ from mlobs.repro.tags import escaped
 
 _BLOCK = 1 << 16  # values at a time: they stay in a core's own cache
 _BF16_INFINITY, _BF16_NAN = 0x7F80, 0x7FC0
-_WEAKEST = ("name", "stat", "pinned", "rows", "content")
+_WEAKEST: tuple[Strength, ...] = ("name", "stat", "pinned", "rows", "content")
 
 
 def fingerprint_of_array(array: Any) -> Fingerprint:
@@ -64,12 +65,14 @@ def array_digest(array: Any) -> str:
         encoder = encoder_of(values.dtype, "the array")
         return _digest(encoder.tag.text, values, lambda some: encoder.encode(some, None)[0])
     column = _as_column(values)
-    return str(_begun(column.tag, values.shape).update(bytes.fromhex(column.digest)).hexdigest())
+    one = _begun(column.tag, values.shape)
+    one.update(bytes.fromhex(column.digest))
+    return str(one.hexdigest())
 
 
 def _type_of(values: Array) -> str:
     if values.dtype.names or values.dtype.kind in "OUS":
-        return values.dtype.kind
+        return str(values.dtype.kind)
     return encoder_of(values.dtype, "the array").tag.text
 
 
@@ -182,7 +185,7 @@ def fingerprint_of_set(parts: Mapping[str, Fingerprint], *, is_named: bool) -> F
     sizes = [part.size_bytes or 0 for part in parts.values()]
     return Fingerprint(
         f"set1:{one.hexdigest()}",
-        min((part.strength for part in parts.values()), key=_WEAKEST.index),
+        next(one for one in _WEAKEST if any(part.strength == one for part in parts.values())),
         rows=rows.pop() if len(rows) == 1 else None,
         size_bytes=sum(sizes),
         columns=tuple(Column(name, *parts[name].text.split(":", 1)) for name in order),

@@ -93,7 +93,8 @@ def _plain_tag(types: Any, type_: Any) -> Tag | None:
         ("null", types.is_null), ("bool", types.is_boolean), ("date", types.is_date), ("time", types.is_time),
         ("duration", types.is_duration), ("utf8", types.is_string), ("utf8", types.is_large_string),
         ("bytes", types.is_binary), ("bytes", types.is_large_binary), ("bytes", types.is_fixed_size_binary),
-        ("utf8", getattr(types, "is_string_view", _never)), ("bytes", getattr(types, "is_binary_view", _never)),
+        ("utf8", getattr(types, "is_string_view", _never)),
+        ("bytes", getattr(types, "is_binary_view", _never)),
     )  # fmt: skip
     return next((Tag(kind) for kind, is_of in kinds if is_of(type_)), None)
 
@@ -121,9 +122,9 @@ def buffers_of(array: Any) -> Buffers:
     if types.is_dictionary(type_):
         return buffers_of(array.dictionary_decode())
     if types.is_run_end_encoded(type_):
-        import pyarrow.compute as pc
+        from pyarrow import compute
 
-        return buffers_of(pc.run_end_decode(array))
+        return buffers_of(compute.run_end_decode(array))  # pyright: ignore[reportAttributeAccessIssue]
     tag = tag_of(type_, "a column")
     if tag.kind == "ext":
         return buffers_of(array.storage)

@@ -71,10 +71,10 @@ def fingerprint(
         )
     if is_distributed(obj):
         return _of_distributed(obj, strength)
+    if is_stream(obj):
+        return _of_stream(obj, strength)
     if is_table(obj):
         return _of_table(obj, strength, budget_s)
-    if is_stream(obj) and strength != "stat":
-        return fingerprint_of_stream(obj, rows_only=strength == "rows")
     if strength == "rows":
         raise UsageError(f"{_named(obj)} is no table, and has no rows to compare - use strength='content'")
     return _of_values(obj, strength, budget_s)
@@ -101,7 +101,7 @@ def _of_place(
         return fingerprint_of_delta(path)
     if strength in ("rows", "pinned"):
         raise UsageError(
-            f"{path} has no fingerprint of strength {strength!r} - use 'content', or fingerprint_table_file(path)"
+            f"{path} has none of strength {strength!r} - use 'content', or fingerprint_table_file(path)"
         )
     return (
         fingerprint_of_stats(path)
@@ -114,8 +114,8 @@ def _of_uri(uri: str, strength: Wanted) -> Fingerprint:
     found = fingerprint_of_uri(uri)
     if strength in ("content", "rows", "stat") or (strength == "pinned" and found.strength != "pinned"):
         raise UsageError(
-            f"{found.text} lies elsewhere, and cannot be fingerprinted with strength {strength!r} without its "
-            "content - load it and pass the data, or name a version that cannot change"
+            f"{found.text} lies elsewhere, so it has no fingerprint of strength {strength!r} - "
+            "load it and pass the data, or name a version that cannot change"
         )
     return found
 
@@ -129,6 +129,14 @@ def _of_distributed(frame: Any, strength: Wanted) -> Fingerprint:
             f"{_named(frame)} is spread over machines, its rows have no one order - use strength='rows'"
         )
     return fingerprint_of_distributed(frame)
+
+
+def _of_stream(dataset: Any, strength: Wanted) -> Fingerprint:
+    if strength == "stat":
+        raise UsageError(
+            f"{_named(dataset)} is read piece by piece - use strength='content', or its files' path"
+        )
+    return fingerprint_of_stream(dataset, rows_only=strength == "rows")
 
 
 def _of_table(table: Any, strength: Wanted, budget_s: float | None) -> Fingerprint:
@@ -182,8 +190,8 @@ def _of_parts(
     for name, part in parts.items():
         if isinstance(part, str | int | float | bool | None):
             raise UsageError(
-                f"a {type(part).__name__} among data has no fingerprint - pass a list of numbers as numpy.asarray(...), "
-                "rows as pandas.DataFrame(...), and several paths as their folder"
+                f"a {type(part).__name__} among data has no fingerprint - "
+                "pass numbers as numpy.asarray(...), rows as pandas.DataFrame(...), paths as their folder"
             )
         left_s = None if budget_s is None else max(0.0, budget_s - (perf_counter() - began))
         found[name] = fingerprint(part, strength=strength, budget_s=left_s)

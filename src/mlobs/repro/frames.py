@@ -60,8 +60,8 @@ def sources_of(table: Any) -> tuple[list[Source], int]:
     if (
         library == "pandas" and hasattr(table, "to_frame") and not hasattr(table, "columns")
     ):  # a Series or an Index
-        names = [table.name if table.name is not None else ""]
-        table = table.to_frame(name=names[0])
+        column = table.to_series().reset_index(drop=True) if not hasattr(table, "iloc") else table
+        table = column.to_frame(name="" if table.name is None else table.name)
     if library == "pandas" and hasattr(table, "iloc"):
         return list(sources_of_frame(table)), len(table)
     if library == "pyarrow" and hasattr(table, "column_names") and hasattr(table, "num_rows"):

@@ -37,5 +37,6 @@ def encoder_of(dtype: Any, column: str) -> Encoder:
     if kind == "m":
         return Encoder(Tag("duration"), canonical.numpy_moments)
     raise UsageError(
-        f"{column} is of dtype {dtype}, which has no canonical form - convert it, for example with astype('float64')"
+        f"{column} is of dtype {dtype}, which has no canonical form - "
+        "convert it, for example with astype('float64')"
     )

@@ -156,6 +156,8 @@ def _unscaled(value: Any, scale: int) -> int:
 
 def _of_moments(values: Array, found: str, column: str) -> Encoder:
     present = _present(values)
+    if not len(present):  # NaT alone
+        return Encoder(NULL, lambda _some, _valid: [])
     if found == "date":
         return Encoder(Tag("date"), _dates)
     if found == "timedelta":

@@ -30,17 +30,9 @@ def sources_of_frame(frame: Any) -> Iterator[Source]:
 
 
 def text_of_name(name: object) -> str:
-    """A column's name as text, as pyarrow writes it to Parquet: 3 is "3", and a pair "('a', 'b')"."""
-    if isinstance(name, tuple):
-        return f"({', '.join(_inside(part) for part in name)}{',' if len(name) == 1 else ''})"
-    return str(name)
-
-
-def _inside(part: Any) -> str:
-    plain = (
-        part.item() if hasattr(part, "item") and hasattr(part, "dtype") else part
-    )  # NumPy 2 writes np.int64(3)
-    return repr(plain)
+    """A column's name as text, as pyarrow writes it to Parquet: 3 is "3", and a pair "('a', '3')"."""
+    text = str(tuple(map(str, name))) if isinstance(name, tuple) else str(name)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _source(name: str, series: Any) -> Source:
@@ -148,6 +140,8 @@ def _categorical(name: str, series: Any) -> Source:
     import pandas as pd
 
     categories, codes = series.cat.categories, series.cat.codes.to_numpy()
+    if not len(categories):
+        return Source(name, NULL, len(codes), lambda _start, _stop: [])
     tag = _typed(name, categories.to_series()).tag
     if isinstance(categories.dtype, pd.DatetimeTZDtype):
         categories = categories.tz_convert(None)
@@ -161,12 +155,11 @@ def _categorical(name: str, series: Any) -> Source:
     if values.dtype.kind != "O":
         encode = encoder_of(values.dtype, name).encode
     else:
-        encode = (encoder_of_objects(values, f"column {name!r}") or Encoder(NULL, _nothing)).encode
+        encoder = encoder_of_objects(values, f"column {name!r}")
+        if encoder is None:
+            raise UsageError(f"column {name!r} has categories that are lists or dicts - make them text")
+        encode = encoder.encode
     return Source(name, tag, len(codes), lambda start, stop: _gathered(values, codes[start:stop], encode))
-
-
-def _nothing(_values: Array, _valid: Array | None) -> Buffers:
-    return []
 
 
 def _taken(table: Any, codes: Array) -> Buffers:
@@ -175,8 +168,6 @@ def _taken(table: Any, codes: Array) -> Buffers:
 
 def _gathered(values: Array, codes: Array, encode: Encode) -> Buffers:
     valid = codes >= 0
-    if not len(values):
-        return []
     found = values[codes]
     if found.dtype.kind == "O":
         found[~valid] = None

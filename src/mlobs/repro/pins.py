@@ -148,7 +148,8 @@ def _public(uri: str) -> tuple[str, bool]:
         for key, value in parse_qsl(parts.query, keep_blank_values=True)
         if not _is_key(key, value)
     ]
-    public = masked(urlunsplit((parts.scheme, _host(parts), parts.path, urlencode(query), parts.fragment)))
+    place = masked(urlunsplit(("", "", parts.path, urlencode(query), parts.fragment)))
+    public = f"{parts.scheme}://{_host(parts)}{place}"  # the container before an @ is no secret
     return public, _is_pinned(parts, query)
 
 
@@ -166,7 +167,8 @@ def _is_pinned(parts: SplitResult, query: list[tuple[str, str]]) -> bool:
 
 def _host(parts: SplitResult) -> str:
     """The host without a user and a password."""
-    return parts.netloc if parts.scheme in _CONTAINERS else parts.netloc.rpartition("@")[2]
+    user, _, host = parts.netloc.rpartition("@")
+    return parts.netloc if parts.scheme in _CONTAINERS and ":" not in user else host
 
 
 def _is_key(key: str, value: str) -> bool:

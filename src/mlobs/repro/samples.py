@@ -1,4 +1,4 @@
-"""stat1 of what is in memory: its shape, its types, its first and last rows; and what hashing all would cost."""
+"""stat1 of what is in memory: shape, types, first and last rows; and what hashing all would cost."""
 
 from __future__ import annotations
 

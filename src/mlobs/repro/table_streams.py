@@ -35,7 +35,7 @@ def fingerprint_of_stream(dataset: Any, *, rows_only: bool = False) -> Fingerpri
         return _of_batches(dataset.schema, dataset.to_batches(batch_size=CHUNK), rows_only=rows_only)
     if not hasattr(dataset, "num_rows") or not isinstance(dataset.num_rows, int):
         raise UsageError(
-            "an iterable or a split dataset of Hugging Face has no one content - pass one split that is loaded"
+            "an iterable dataset of Hugging Face has no one content - load one split, and pass it"
         )
     tables = dataset.with_format("arrow").iter(batch_size=CHUNK)
     batches = (batch for table in tables for batch in table.to_batches())

@@ -10,8 +10,9 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 from mlobs.errors import UsageError
@@ -23,7 +24,9 @@ _SMALL_BYTES = 1 << 20  # threads made hashing of smaller files slower (measured
 _PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
 _READ_S_PER_BYTE = 1e-9
 _OPEN_S = 3e-5  # for each file
+_LOOKS = 1_000  # files between two looks at the clock: about 5 ms
 _BINARY = getattr(os, "O_BINARY", 0)
+_SCAN_KNOWS_INODES = sys.platform != "win32"
 
 
 class Entry(NamedTuple):
@@ -34,39 +37,39 @@ class Entry(NamedTuple):
     stat: Stat | None
 
 
-class Read(NamedTuple):
-    """What files came to, and which of them changed meanwhile."""
-
-    digests: dict[bytes, bytes]
-    changed: list[bytes]
-
-
 def fingerprint_of_path(
     path: Path, *, cache: StatCache | None = None, budget_s: float | None = None
 ) -> Fingerprint:
     """The content fingerprint of a file ("b3:", what `b3sum` prints) or of a folder ("tree1:").
 
-    Where reading would take longer than `budget_s`, it is one of sizes and times ("stat1:").
+    Where reading would take longer than `budget_s`, it is one of sizes and times ("stat1:"), and where
+    finding the files does, one of the path alone ("name:").
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
     """
-    entries = _entries(path)
+    try:
+        entries = _entries(path, None if budget_s is None else perf_counter() + budget_s)
+    except _TooManyError:
+        why = f"to look at its files takes longer than {budget_s:g} s"
+        return Fingerprint(f"name:{_shown(os.fsencode(path))}", "name", notes={"why": why})
     root = os.path.realpath(path)
     known = cache.known(root) if cache else {}
-    fresh = [one for one in entries if one.stat and not _is_known(known, one)]
+    digests = {one.name: known[one.name].digest for one in entries if _is_known(known, one)}
+    fresh = [one for one in entries if one.stat and one.name not in digests]
     if budget_s is not None and _cost_s(fresh) > budget_s:
         return fingerprint_of_stats(path, entries)
     read_at_ns = cache.now_ns() if cache else 0
-    read = _read(fresh, known, entries)
+    changed = _read(fresh, digests)
+    _read_links(entries, digests)
     if cache is not None and fresh:
         files = {
-            one.name: Known(one.stat, read.digests[one.name])
+            one.name: Known(one.stat, digests[one.name])
             for one in entries
-            if one.stat and one.name not in read.changed
+            if one.stat and one.name not in changed
         }
         cache.keep(root, files, read_at_ns)
-    return _of_files(path, entries, read)
+    return _of_files(path, entries, digests, changed)
 
 
 def fingerprint_of_stats(path: Path, entries: list[Entry] | None = None) -> Fingerprint:
@@ -88,18 +91,20 @@ def fingerprint_of_stats(path: Path, entries: list[Entry] | None = None) -> Fing
     )
 
 
-def _of_files(path: Path, entries: list[Entry], read: Read) -> Fingerprint:
-    notes = {"changed while read": ", ".join(map(_shown, read.changed))} if read.changed else {}
+def _of_files(
+    path: Path, entries: list[Entry], digests: dict[bytes, bytes], changed: list[bytes]
+) -> Fingerprint:
+    notes = {"changed while read": ", ".join(map(_shown, changed))} if changed else {}
     if not path.is_dir():
-        return Fingerprint(f"b3:{read.digests[b''].hex()}", "content", size_bytes=_size(entries), notes=notes)
-    one = hasher("mlobs tree1")
-    for entry in entries:
-        kind = b"f" if entry.stat else b"l"
-        one.update(struct.pack("<I", len(entry.name)) + entry.name + kind + read.digests[entry.name])
-    files = {_shown(entry.name): read.digests[entry.name].hex() for entry in entries}
-    return Fingerprint(
-        f"tree1:{one.hexdigest()}", "content", size_bytes=_size(entries), files=files, notes=notes
-    )
+        return Fingerprint(f"b3:{digests[b''].hex()}", "content", size_bytes=_size(entries), notes=notes)
+    lines = [
+        b"%b%b%b%b"
+        % (struct.pack("<I", len(one.name)), one.name, b"f" if one.stat else b"l", digests[one.name])
+        for one in entries
+    ]
+    text = f"tree1:{hasher('mlobs tree1').update(b''.join(lines)).hexdigest()}"
+    files = {_shown(one.name): digests[one.name].hex() for one in entries}
+    return Fingerprint(text, "content", size_bytes=_size(entries), files=files, notes=notes)
 
 
 def _shown(name: bytes) -> str:
@@ -115,18 +120,25 @@ def _cost_s(entries: list[Entry]) -> float:
 
 
 def _is_known(known: dict[bytes, Known], entry: Entry) -> bool:
-    return entry.name in known and known[entry.name].stat == entry.stat
+    found = known.get(entry.name)
+    return found is not None and found.stat == entry.stat
 
 
 # What there is
 
 
-def _entries(path: Path) -> list[Entry]:
+class _TooManyError(Exception):
+    """There are so many files that finding them takes too long."""
+
+
+def _entries(path: Path, until: float | None = None) -> list[Entry]:
     """The file itself under no name, or the files of a folder in the order of their names as bytes."""
     try:
         about = path.stat()
         if stat.S_ISDIR(about.st_mode):
-            return sorted(_walked(os.fspath(path), "", (_place(about),)))
+            found: list[Entry] = []
+            _walk(os.fspath(path), "", (_place(about),), found, until)
+            return sorted(found, key=itemgetter(0))
     except OSError as error:
         raise _unreadable(error, path) from error
     if not stat.S_ISREG(about.st_mode):
@@ -134,33 +146,32 @@ def _entries(path: Path) -> list[Entry]:
     return [Entry(b"", os.fspath(path), stat_of(about))]
 
 
-def _walked(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-    """All files below; special files (sockets, pipes) are no data. `above` are its parents."""
-    with os.scandir(folder) as found:
-        for one in found:
+def _walk(
+    folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: list[Entry], until: float | None
+) -> None:
+    """Find all files below; special ones (sockets, pipes) are no data. `above` are the folder's parents."""
+    with os.scandir(folder) as entries:
+        for one in entries:
             name = prefix + one.name
+            if until is not None and len(found) % _LOOKS == _LOOKS - 1 and perf_counter() > until:
+                raise _TooManyError
             try:
-                about = one.stat() if sys.platform != "win32" else os.stat(one.path)  # noqa: PTH116 - Windows: no inode
+                about = one.stat() if _SCAN_KNOWS_INODES else os.stat(one.path)  # noqa: PTH116 - as fast as can be
             except OSError:
                 if not one.is_symlink():
                     raise
-                yield Entry(_name(name), one.path, None)
+                found.append(Entry(os.fsencode(name), one.path, None))
                 continue
             if stat.S_ISREG(about.st_mode):
-                yield Entry(_name(name), one.path, stat_of(about))
+                found.append(Entry(os.fsencode(name), one.path, stat_of(about)))
             elif stat.S_ISDIR(about.st_mode) and _place(about) in above:
-                yield Entry(_name(name), one.path, None)
+                found.append(Entry(os.fsencode(name), one.path, None))
             elif stat.S_ISDIR(about.st_mode):
-                yield from _walked(one.path, f"{name}/", (*above, _place(about)))
+                _walk(one.path, f"{name}/", (*above, _place(about)), found, until)
 
 
 def _place(about: os.stat_result) -> tuple[int, int]:
     return about.st_dev, about.st_ino
-
-
-def _name(path: str) -> bytes:
-    """As the file system has it; on Windows, where names are UTF-16, in UTF-8."""
-    return os.fsencode(path)
 
 
 def _unreadable(error: OSError, path: object) -> UsageError:
@@ -172,9 +183,9 @@ def _unreadable(error: OSError, path: object) -> UsageError:
 # What is in it
 
 
-def _read(fresh: list[Entry], known: dict[bytes, Known], entries: list[Entry]) -> Read:
-    digests = {one.name: known[one.name].digest for one in entries if _is_known(known, one)}
-    changed: list[bytes] = []
+def _read(fresh: list[Entry], digests: dict[bytes, bytes]) -> list[bytes]:
+    """Add what files came to, and return which of them changed meanwhile."""
+    changed = []
     for one in fresh:
         try:
             digests[one.name], after = _digest(one.path)
@@ -182,12 +193,15 @@ def _read(fresh: list[Entry], known: dict[bytes, Known], entries: list[Entry]) -
             raise _unreadable(error, one.path) from error
         if after != one.stat:
             changed.append(one.name)
+    return changed
+
+
+def _read_links(entries: list[Entry], digests: dict[bytes, bytes]) -> None:
     for one in (one for one in entries if one.stat is None):
         try:
             digests[one.name] = _digest_of(os.fsencode(os.readlink(one.path)))  # noqa: PTH115 - as it stands
         except OSError as error:
             raise _unreadable(error, one.path) from error
-    return Read(digests, changed)
 
 
 def _digest(path: str) -> tuple[bytes, Stat]:
@@ -210,7 +224,7 @@ def _digest_of(content: bytes) -> bytes:
 
 
 def _digest_of_rest(start: bytes, handle: int) -> bytes:
-    """Of a large file, with all cores. It is not mapped: one that is cut short meanwhile would kill the process."""
+    """Of a large file, with all cores. Not mapped: if it were cut short meanwhile, the process would die."""
     from blake3 import blake3
 
     one = blake3(start, max_threads=blake3.AUTO)
