@@ -15,7 +15,7 @@ from pathlib import Path
 from mlobs.repro import git_index as index_of
 from mlobs.repro.code_root import CodeRoot, Excluded, Limits, shown
 from mlobs.repro.git import GitFailed, ScratchGit, scratch_git
-from mlobs.repro.git_index import MODULE, Entry, Index
+from mlobs.repro.git_index import Entry, Index
 from mlobs.repro.git_pack import (
     Difference,
     contents,
@@ -27,6 +27,7 @@ from mlobs.repro.git_pack import (
 )
 from mlobs.repro.git_repository import Repository, pushed_base
 from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, Selection, sha256_of
+from mlobs.repro.trees import MODULE
 
 _CRYPTS = ("crypt", "sops", "gpg", "vault")  # drivers that decrypt: the disk has what the repository hides
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -58,7 +59,7 @@ def capture_repository(
     capture.take_files()
     capture.warn_of_state(started_at)
     base, found = capture.packable(capture.base())
-    tree = index_of.write_tree(scratch)
+    tree = capture.write_tree()
     pack = folder.with_name(f"{folder.name}.pack")
     is_packed = capture.tree_of(base) != tree
     size = write_pack(scratch, tree, base, found, pack) if is_packed else 0
@@ -74,7 +75,7 @@ class _Capture:
         self._repository, self._scratch, self._index, self._selection = repository, scratch, index, selection
         self._converted: set[bytes] = set()
         self._changed: set[bytes] = set()
-        self._unpushed: str | None = None
+        self._trees = index_of.trees_in(scratch, repository.head_tree)
         selection.warnings += index.warnings
 
     def take_files(self) -> None:
@@ -82,6 +83,7 @@ class _Capture:
         known, selection = self._index.entries, self._selection
         self._changed = index_of.changed_names(self._scratch, self._index)
         converted, filters = index_of.converted_names(self._repository, self._scratch, self._index)
+        self._changed -= index_of.untouched_names(self._repository, self._index, self._changed & converted)
         kept = self._kept_as_committed(filters, converted)
         self._converted = converted - kept - self._changed
         names = (self._changed | self._converted) - kept
@@ -140,9 +142,9 @@ class _Capture:
             if filters.get(name) == "lfs" and one.reason.startswith("it is larger") and name in self._changed:
                 digest = sha256_of(path)
                 pointer = _LFS_POINTER + f"oid sha256:{digest}\nsize {one.size_bytes}\n".encode("ascii")
-                blob = self._scratch.run("hash-object", "-w", "--stdin", content=pointer).strip()
+                blob = self._scratch.write("hash-object", "-w", "--stdin", content=pointer).strip()
                 line = b"100644 " + blob + b"\t" + name + b"\0"
-                self._scratch.run("update-index", "-z", "--index-info", content=line)
+                self._scratch.write("update-index", "-z", "--index-info", content=line)
                 reason = f"{one.reason}: a pointer of Git LFS stands for it"
                 self._selection.excluded[name] = Excluded(
                     one.path, one.size_bytes, f"sha256:{digest}", reason
@@ -162,7 +164,9 @@ class _Capture:
         if started_at is not None:
             late = {name for name, state in selection.taken.items() if state and state.st_mtime > started_at}
             late |= {
-                name for name, one in entries.items() if one.changed_at > started_at and one.mode != MODULE
+                name
+                for name, one in entries.items()
+                if one.changed_ns > started_at * 1e9 and one.mode != MODULE
             }
             selection.warn_of("changed after the start", late)
 
@@ -182,9 +186,13 @@ class _Capture:
             return self._repository.head_tree if commit else None
         return self._scratch.run("rev-parse", f"{commit}^{{tree}}").decode("ascii").strip()
 
+    def write_tree(self) -> str:
+        """Write what the index has now; return the id."""
+        return index_of.write_tree(self._scratch, self._trees)
+
     def packable(self, base: str | None) -> tuple[str | None, list[Difference]]:
         """Take files with secrets out of the index; return the base, and what the tree has beyond it."""
-        tree = index_of.write_tree(self._scratch)
+        tree = self.write_tree()
         found = differences(self._scratch, self.tree_of(base), tree)
         limit = self._selection.limits.total_bytes
         if base is None and self._repository.commit and total_bytes(self._scratch, found) > limit:
@@ -198,7 +206,7 @@ class _Capture:
             for name, is_named in secret.items():
                 self._selection.leave_out(name, SECRET_NAME if is_named else SECRET_INSIDE)
             index_of.leave_out(self._scratch, secret)
-            found = differences(self._scratch, self.tree_of(base), index_of.write_tree(self._scratch))
+            found = differences(self._scratch, self.tree_of(base), self.write_tree())
         return base, found
 
     def root(self, place: str, tree: str, base: str | None, size_bytes: int) -> CodeRoot:
