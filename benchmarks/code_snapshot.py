@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -28,7 +29,7 @@ def main() -> None:
         os.environ.update(HOME=str(folder), GIT_CONFIG_NOSYSTEM="1")
         root = make_repository(folder / "project", files)
         heading(
-            f"code_snapshot: {files:,} files, {files * BYTES // FILES / 1e6:.0f} MB; {repetitions} repetitions"
+            f"code_snapshot: {files:,} files, {files * BYTES / FILES / 1e6:.0f} MB, medians of {repetitions}"
         )
         clean = show_snapshots("  clean", root, folder, repetitions)
         make_edits(root)
@@ -42,11 +43,10 @@ def main() -> None:
 
 
 def show_snapshots(what: str, root: Path, folder: Path, repetitions: int) -> str:
-    from mlobs.repro import git
     from mlobs.repro.code import snapshot_code
 
     seconds, pack_bytes, tree = [], 0, ""
-    calls = count_calls(git)
+    calls = count_calls()
     for number in range(repetitions):
         before = perf_counter()
         snapshot = snapshot_code(root, scratch=folder / f"scratch-{number}")
@@ -60,10 +60,8 @@ def show_snapshots(what: str, root: Path, folder: Path, repetitions: int) -> str
     return tree
 
 
-def count_calls(git: object) -> list[object]:
+def count_calls() -> list[object]:
     """Take note of every process that is started from here on."""
-    import sys
-
     calls: list[object] = []
     sys.addaudithook(
         lambda event, arguments: calls.append(arguments) if event == "subprocess.Popen" else None

@@ -10,6 +10,8 @@ import pytest
 from git_repositories import captured, commit, git, new_repository, on_disk, restored, state_of, write
 
 from mlobs.repro.code import CodeUncaptured, Limits, snapshot_code
+from mlobs.repro.git import GitFailed
+from mlobs.repro.git import git as run_git
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -498,3 +500,35 @@ def test_a_root_that_fails_does_not_take_the_others_with_it(tmp_path, repository
 
     assert [root.path for root in snapshot.roots if root.kind == "git"] == [str(repository)]
     assert snapshot.missing or snapshot.roots[1].warnings
+
+
+def test_a_git_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    filter_of(tmp_path, "git", "sleep 100 & sleep 100")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    before = time.monotonic()
+
+    with pytest.raises(GitFailed, match="git status did not end within 0.2 s"):
+        run_git(["-c", "a=b", "status"], cwd=tmp_path, timeout_s=0.2)
+
+    assert time.monotonic() - before < 10
+
+
+def test_git_asks_nothing_and_gets_no_terminal(tmp_path, monkeypatch):
+    filter_of(tmp_path, "git", "env; cat; tty || true")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_ASKPASS", "SSH_ASKPASS", "GIT_EXTERNAL_DIFF"):
+        monkeypatch.setenv(name, "planted")
+
+    said = run_git(["status"], cwd=tmp_path).decode()
+
+    assert "planted" not in said
+    assert "GIT_TERMINAL_PROMPT=0" in said
+    assert "not a tty" in said
+
+
+def test_a_secret_never_stays_in_the_scratch_folder(tmp_path, repository):
+    write(repository, {"s.py": 'password = "hunter2hunter"\n'})
+
+    snapshot = captured(tmp_path, repository)
+
+    assert set(tmp_path.joinpath("scratch").iterdir()) == set(snapshot.packs.values())

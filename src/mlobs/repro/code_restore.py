@@ -217,7 +217,7 @@ def _fetch(root: CodeRoot, scratch: ScratchGit) -> str:
                 return url
     asked = ", ".join(root.remotes.values()) or "none is recorded"
     raise UsageError(
-        f"the code of {root.path} stands on the commit {root.base}, which is not in {root.path} any more, and "
+        f"the code of {root.path} stands on the commit {root.base}, which is not there any more, and "
         f"could not be fetched (remotes: {asked}; {said[-1] if said else 'nothing was tried'}) - clone the "
         "repository, and name it in sources="
     )

@@ -180,11 +180,10 @@ def holds_secret(content: bytes, path: bytes | str = b"") -> bool:
 
 def redacted(text: str) -> str:
     """The text without the secrets in it, for people: what a rule finds is replaced."""
-    text = masked(_KEY_BLOCK.sub(REDACTED, text))
-    content = text.encode("utf-8", "surrogateescape")
+    content = _KEY_BLOCK.sub(REDACTED, text).encode("utf-8", "surrogateescape")
     while (span := _first_secret(content, is_code=False)) is not None:
         content = content[: span[0]] + REDACTED.encode() + content[span[1] :]
-    return content.decode("utf-8", "replace")
+    return masked(content.decode("utf-8", "replace"))
 
 
 def _first_secret(content: bytes, is_code: bool) -> tuple[int, int] | None:  # noqa: FBT001 - of two

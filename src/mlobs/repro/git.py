@@ -56,7 +56,8 @@ def git(
     """Run one git command and return what it wrote.
 
     `environment` is what the command gets beside the process's own, of which what starts with `GIT_` is
-    left out, but for where the configuration lies and how a remote is reached. `fine` are the exit codes that are no failure.
+    left out, but for where the configuration lies and how a remote is reached. `fine` are the exit codes
+    that are no failure.
 
     Raises:
         GitFailed: there is no git, it failed, or it ran longer than `timeout_s`.
@@ -82,7 +83,7 @@ def git(
         _end(process)
         raise GitFailed(f"git {_verb(arguments)} did not end within {timeout_s:g} s in {cwd}") from error
     if process.returncode not in fine:
-        said = err.decode("utf-8", "replace").strip()[:_SAID]
+        said = " ".join(err.decode("utf-8", "replace").split())[:_SAID]
         raise GitFailed(f"git {_verb(arguments)} failed in {cwd} with {process.returncode}: {said}")
     return out
 
