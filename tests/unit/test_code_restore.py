@@ -107,7 +107,7 @@ def test_a_damaged_pack_is_an_error(tmp_path, project, kind):
     content = bytearray(snapshot.packs[snapshot.roots[0].tree].read_bytes())
     content[len(content) // 2] ^= 0xFF
 
-    with pytest.raises(UsageError, match="damaged|the record says"):
+    with pytest.raises(UsageError, match=r"damaged|the record says"):
         restore_code(snapshot.roots, lambda _root: bytes(content), tmp_path / "restored")
 
 

@@ -507,7 +507,7 @@ def test_a_git_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     before = time.monotonic()
 
-    with pytest.raises(GitFailed, match="git status did not end within 0.2 s"):
+    with pytest.raises(GitFailed, match=r"git status did not end within 0\.2 s"):
         run_git(["-c", "a=b", "status"], cwd=tmp_path, timeout_s=0.2)
 
     assert time.monotonic() - before < 10

@@ -22,7 +22,7 @@ import json as _standard, msgspec as _installed
 import mlobs
 from mlobs.repro.modules import loaded_roots
 found = loaded_roots(started_at={started_at})
-print(json.dumps({{name: [str(path) for path in getattr(found, name)] for name in ("local", "loose", "changed", "ignored")}}))
+print(json.dumps({{name: [str(path) for path in paths] for name, paths in vars(found).items()}}))
 """
 
 

@@ -86,7 +86,7 @@ class _Capture:
         self._changed -= index_of.untouched_names(self._repository, self._index, self._changed & converted)
         kept = self._kept_as_committed(filters, converted)
         self._converted = converted - kept - self._changed
-        names = (self._changed | self._converted) - kept
+        names = (self._changed | self._converted) - kept - set(selection.excluded)
         selection.consider(sorted(names) + self._untracked())
         forced = self._converted | self._index.unmerged | {name for name in names if known[name].is_hidden}
         index_of.bring_up_to_date(self._scratch, selection.taken, forced=forced & set(selection.taken))
@@ -104,26 +104,26 @@ class _Capture:
         return self._selection.leave_out_folders(name for name in names if not name.endswith(b"/"))
 
     def _kept_as_committed(self, filters: dict[bytes, str], converted: set[bytes]) -> set[bytes]:
-        """Unchanged files of Git LFS, and decrypted ones: the tree keeps what the repository has of them."""
-        kept = {}
+        """Unchanged files of Git LFS, and decrypted ones: the tree keeps what the repository has of them.
+
+        A decrypted one that was changed is left out.
+        """
+        kept: dict[bytes, str] = {}
+        large = []
         for name, driver in filters.items():
-            is_secret = any(crypt in driver.lower() for crypt in _CRYPTS)
-            if is_secret and name in self._changed:
+            is_changed = name in self._changed
+            if any(crypt in driver.lower() for crypt in _CRYPTS) and is_changed:
                 self._selection.leave_out(name, SECRET_INSIDE)
-                kept[name] = ""
-            elif is_secret:
+            elif any(crypt in driver.lower() for crypt in _CRYPTS):
                 kept[name] = f"the filter {driver} decrypts it: the encrypted form was kept"
-            elif driver == "lfs" and name not in self._changed and name in converted:
-                kept[name] = "Git LFS has it: the pointer was kept"
-        digests = self._digests_of_pointers([name for name, reason in kept.items() if "LFS" in reason])
+            elif driver == "lfs" and not is_changed and name in converted:
+                large.append(name)
+        digests = self._digests_of_pointers(large)
+        kept |= dict.fromkeys(digests, "Git LFS has it: the pointer was kept")
         for name, reason in kept.items():
-            entry = self._index.entries[name]
-            if reason and (name in digests or "LFS" not in reason):
-                excluded = Excluded(shown(name), entry.size_bytes, digests.get(name), reason)
-                self._selection.excluded[name] = excluded
-        removed = [name for name, reason in kept.items() if not reason]
-        index_of.leave_out(self._scratch, removed)
-        return set(kept) - {name for name, reason in kept.items() if "LFS" in reason and name not in digests}
+            size = self._index.entries[name].size_bytes
+            self._selection.excluded[name] = Excluded(shown(name), size, digests.get(name), reason)
+        return set(kept)
 
     def _digests_of_pointers(self, names: list[bytes]) -> dict[bytes, str]:
         """What the pointers of Git LFS in the index say of the contents."""
