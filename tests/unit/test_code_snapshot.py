@@ -348,15 +348,16 @@ def test_what_a_filter_decrypts_is_not_captured(tmp_path, repository):
         (repository / name).unlink()
     git(repository, "checkout", "-q", "--", ".")
     assert (repository / "a.sec").read_text() == "plaintext"
-    write(repository, {"b.sec": "plaintext and more"})
+    write(repository, {"b.sec": "plaintext and more", "new.sec": "plaintext of a new file"})
     os.utime(repository / "b.sec", (1, 1))
 
     snapshot = captured(tmp_path, repository)
 
     dest = restored(tmp_path, snapshot)
-    assert {one.path for one in snapshot.roots[0].excluded} == {"a.sec", "b.sec"}
+    assert {one.path for one in snapshot.roots[0].excluded} == {"a.sec", "b.sec", "new.sec"}
     assert (dest / "a.sec").read_text() == "QQQQ"
     assert not (dest / "b.sec").exists()
+    assert not (dest / "new.sec").exists()
     assert "plaintext" not in (snapshot.roots[0].patch or "")
 
 
@@ -399,6 +400,21 @@ def test_outputs_of_trackers_and_ignored_files_are_not_code(tmp_path, repository
         os.fsencode(name) for name in (*COMMITTED, ".gitignore")
     }
     assert {one.path for one in snapshot.roots[0].excluded} == {".mlobs/", "mlruns/", "sub/__pycache__/"}
+
+
+@pytest.mark.parametrize("is_git", [True, False], ids=["git", "plain"])
+def test_the_store_is_not_code_wherever_it_lies(tmp_path, repository, is_git):
+    if not is_git:
+        shutil.rmtree(repository / ".git")
+    write(repository, {"my-store/runs/x.journal": "1", "tmp/old.pack": "1"})
+
+    snapshot = snapshot_code(
+        repository,
+        scratch=repository / "tmp" / "scratch",
+        outputs=[repository / "my-store", repository / "tmp"],
+    )
+
+    assert set(on_disk(restored(tmp_path, snapshot))) == {os.fsencode(name) for name in COMMITTED}
 
 
 def test_files_that_changed_after_the_start_are_named(tmp_path, repository):

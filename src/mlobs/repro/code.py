@@ -55,6 +55,7 @@ def snapshot_code(
     scratch: Path,
     started_at: float | None = None,
     loose: Sequence[Path] = (),
+    outputs: Sequence[Path] = (),
     limits: Limits | None = None,
 ) -> CodeSnapshot:
     """Capture the code of a run: its main root, the submodules in it, and `loose` roots beside it.
@@ -62,8 +63,9 @@ def snapshot_code(
     The main root is the repository around `root`, or else around the `script`, or the working directory;
     without a repository that folder itself. A folder that is nobody's project (a home, `/tmp`, a library)
     is not captured: then it is the script alone. `loose` are folders or files that modules were loaded
-    from. Packs are written to the folder `scratch`, by the name of their tree. Files that changed after
-    `started_at` (Unix seconds) are listed in the warnings of their root.
+    from, `outputs` folders that are never code, such as a store. Packs are written to the folder `scratch`,
+    by the name of their tree. Files that changed after `started_at` (Unix seconds) are listed in the
+    warnings of their root.
 
     The user's index, refs, hooks and objects are not touched, no filter is run, nothing is asked. A root
     that fails, and a call of git that takes more than 30 s, are in `missing`.
@@ -72,7 +74,8 @@ def snapshot_code(
         CodeUncaptured: no root could be captured.
     """
     began = time.monotonic()
-    work = _Capturing(scratch, limits or Limits(), started_at)
+    never = frozenset(path.resolve() for path in (scratch, *outputs))
+    work = _Capturing(scratch, limits or Limits(), started_at, never)
     main = _main(root, script)
     for wanted in (*main, *_loose(main, [path for path in loose if path.exists()])):
         work.capture(wanted)
@@ -90,8 +93,11 @@ def snapshot_code(
 class _Capturing:
     """Captures one root after the other; what fails is recorded."""
 
-    def __init__(self, scratch: Path, limits: Limits, started_at: float | None) -> None:
+    def __init__(
+        self, scratch: Path, limits: Limits, started_at: float | None, outputs: frozenset[Path]
+    ) -> None:
         self._scratch, self._limits, self._started_at = scratch, limits, started_at
+        self._outputs = outputs
         self.done: list[CapturedRoot] = []
         self.missing: list[Missing] = []
         self._seen: set[Path] = set()
@@ -124,12 +130,18 @@ class _Capturing:
                 pack=pack,
                 limits=limits,
                 started_at=started_at,
+                outputs=self._outputs,
                 only=wanted.only,
                 warnings=warnings,
             )
         try:
             return capture_repository(
-                repository, place=wanted.place, folder=folder, limits=limits, started_at=started_at
+                repository,
+                place=wanted.place,
+                folder=folder,
+                limits=limits,
+                started_at=started_at,
+                outputs=self._outputs,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # it may hold what was found to be secret

@@ -18,10 +18,11 @@ from mlobs.secrets import REDACTED, masked
 _NAMES = """
     .env .env.* *.env .envrc *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk *.pkcs12 *.gpg
     id_rsa id_dsa id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk .netrc _netrc .pgpass .htpasswd
-    .git-credentials .pypirc .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json credentials
-    credentials.json credentials.toml credentials.y*ml credentials.csv credentials.db
-    application_default_credentials.json client_secret*.json service_account*.json service-account*.json azureauth.json secrets.json secrets.toml
-    secrets.y*ml .secrets *.tfstate *.tfstate.backup accesstokens.json msal_token_cache.* auth.json
+    .git-credentials .pypirc .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json
+    credentials credentials.json credentials.toml credentials.y*ml credentials.csv credentials.db
+    application_default_credentials.json client_secret*.json service_account*.json service-account*.json
+    azureauth.json secrets.json secrets.toml secrets.y*ml .secrets *.tfstate *.tfstate.backup
+    accesstokens.json msal_token_cache.* auth.json
 """  # patterns of file names, in lower case
 _FOLDERS = frozenset({".aws", ".ssh", ".azure", ".gnupg", ".kube", ".gcloud", ".docker", ".databricks"})
 _HARMLESS = (

@@ -105,9 +105,9 @@ def untracked_names(scratch: ScratchGit) -> list[bytes]:
 
 
 def converted_names(
-    repository: Repository, scratch: ScratchGit, index: Index
+    repository: Repository, scratch: ScratchGit, index: Index, new: list[bytes]
 ) -> tuple[set[bytes], dict[bytes, str]]:
-    """The known files with other bytes on the disk than in the index, and the filter of each that has one."""
+    """The known files with other bytes on the disk than in the index, and the filters of all files."""
     attributes = _attributes(repository, index)
     is_converting = (
         repository.said("core.autocrlf") in ("true", "input") or repository.said("core.eol") == "crlf"
@@ -122,8 +122,8 @@ def converted_names(
         name: one.size_bytes or _size(repository, name) for name, one in files.items()
     }  # 0: git distrusts it
     converted = {name for name, one in files.items() if sizes.get(one.blob) != here[name]}
-    filters = _filters_of(repository, scratch, list(files)) if _FILTERING.search(attributes) else {}
-    return converted | set(filters), filters
+    filters = _filters_of(repository, scratch, [*files, *new]) if _FILTERING.search(attributes) else {}
+    return converted | (set(filters) & set(files)), filters
 
 
 def untouched_names(repository: Repository, index: Index, names: Iterable[bytes]) -> set[bytes]:

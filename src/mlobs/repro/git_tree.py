@@ -28,6 +28,7 @@ from mlobs.repro.git_pack import (
 from mlobs.repro.git_repository import Repository, pushed_base
 from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, Selection, sha256_of
 from mlobs.repro.trees import MODULE
+from mlobs.secrets import masked
 
 _CRYPTS = ("crypt", "sops", "gpg", "vault")  # drivers that decrypt: the disk has what the repository hides
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -43,7 +44,13 @@ class CapturedRoot:
 
 
 def capture_repository(
-    repository: Repository, *, place: str, folder: Path, limits: Limits, started_at: float | None
+    repository: Repository,
+    *,
+    place: str,
+    folder: Path,
+    limits: Limits,
+    started_at: float | None,
+    outputs: frozenset[Path] = frozenset(),
 ) -> CapturedRoot:
     """Capture the working tree of a repository into an empty folder of our own.
 
@@ -55,7 +62,7 @@ def capture_repository(
         folder, repository.top, objects=[repository.objects], settings=repository.tree_settings
     )
     index = index_of.copy_index(repository, scratch)
-    capture = _Capture(repository, scratch, index, Selection(repository.top, limits))
+    capture = _Capture(repository, scratch, index, Selection(repository.top, limits, outputs))
     capture.take_files()
     capture.warn_of_state(started_at)
     base, found = capture.packable(capture.base())
@@ -82,12 +89,13 @@ class _Capture:
         """Bring the index up to the disk, without what is left out."""
         known, selection = self._index.entries, self._selection
         self._changed = index_of.changed_names(self._scratch, self._index)
-        converted, filters = index_of.converted_names(self._repository, self._scratch, self._index)
+        new = self._untracked()
+        converted, filters = index_of.converted_names(self._repository, self._scratch, self._index, new)
         self._changed -= index_of.untouched_names(self._repository, self._index, self._changed & converted)
         kept = self._kept_as_committed(filters, converted)
         self._converted = converted - kept - self._changed
         names = (self._changed | self._converted) - kept - set(selection.excluded)
-        selection.consider(sorted(names) + self._untracked())
+        selection.consider([*sorted(names), *(name for name in new if name not in selection.excluded)])
         forced = self._converted | self._index.unmerged | {name for name in names if known[name].is_hidden}
         index_of.bring_up_to_date(self._scratch, selection.taken, forced=forced & set(selection.taken))
         index_of.leave_out(self._scratch, set(selection.excluded) & set(known) - kept)
@@ -106,12 +114,12 @@ class _Capture:
     def _kept_as_committed(self, filters: dict[bytes, str], converted: set[bytes]) -> set[bytes]:
         """Unchanged files of Git LFS, and decrypted ones: the tree keeps what the repository has of them.
 
-        A decrypted one that was changed is left out.
+        A decrypted one that is new or was changed is left out.
         """
         kept: dict[bytes, str] = {}
         large = []
         for name, driver in filters.items():
-            is_changed = name in self._changed
+            is_changed = name in self._changed or name not in self._index.entries
             if any(crypt in driver.lower() for crypt in _CRYPTS) and is_changed:
                 self._selection.leave_out(name, SECRET_INSIDE)
             elif any(crypt in driver.lower() for crypt in _CRYPTS):
@@ -122,7 +130,7 @@ class _Capture:
         kept |= dict.fromkeys(digests, "Git LFS has it: the pointer was kept")
         for name, reason in kept.items():
             size = self._index.entries[name].size_bytes
-            self._selection.excluded[name] = Excluded(shown(name), size, digests.get(name), reason)
+            self._selection.excluded[name] = Excluded(masked(shown(name)), size, digests.get(name), reason)
         return set(kept)
 
     def _digests_of_pointers(self, names: list[bytes]) -> dict[bytes, str]:

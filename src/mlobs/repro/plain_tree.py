@@ -15,7 +15,7 @@ from typing import TypeAlias
 from mlobs.repro.code_root import CodeRoot, Limits, shown
 from mlobs.repro.code_secrets import holds_secret
 from mlobs.repro.git_tree import CapturedRoot
-from mlobs.repro.selection import SECRET_INSIDE, Selection, is_made
+from mlobs.repro.selection import SECRET_INSIDE, Selection
 from mlobs.repro.trees import EXECUTABLE, FILE, LINK, blob_id, tree_id
 
 Files: TypeAlias = dict[bytes, tuple[str, bytes]]  # git's mode and the content, by name
@@ -28,6 +28,7 @@ def capture_folder(
     pack: Path,
     limits: Limits,
     started_at: float | None,
+    outputs: frozenset[Path] = frozenset(),
     only: Iterable[Path] = (),
     warnings: Iterable[str] = (),
 ) -> CapturedRoot:
@@ -36,7 +37,7 @@ def capture_folder(
     Raises:
         OSError: the pack cannot be written.
     """
-    selection = Selection(folder, limits)
+    selection = Selection(folder, limits, outputs)
     selection.warnings += warnings
     names = [os.fsencode(path.relative_to(folder).as_posix()) for path in only] or _walked(folder, selection)
     selection.consider(names)
@@ -100,9 +101,7 @@ def _walked(top: Path, selection: Selection) -> list[bytes]:
             nested.append(_below(folder, top))
             folders.clear()
             continue
-        skipped = {
-            one for one in folders if is_made(os.fsencode(one)) or (folder / one / "pyvenv.cfg").exists()
-        }
+        skipped = {one for one in folders if selection.is_made(folder / one)}
         made += [_below(folder / one, top) for one in skipped - {"__pycache__", ".git"}]
         folders[:] = sorted(set(folders) - skipped)
         links = [one for one in folders if (folder / one).is_symlink()]
