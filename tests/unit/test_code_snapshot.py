@@ -450,6 +450,17 @@ def test_loose_roots_have_places_of_their_own(tmp_path, repository):
     assert set(on_disk(dest / "loose" / tmp_path.name)) == {b"alone.py"}
 
 
+def test_a_loose_root_takes_no_place_that_the_main_root_has(tmp_path, repository):
+    write(repository, {"loose/plain/own.py": "o = 1\n"})
+    plain = tmp_path / "plain"
+    write(plain, {"helper.py": "h = 1\n"})
+
+    snapshot = captured(tmp_path, repository, loose=[plain])
+
+    assert snapshot.roots[1].place == "loose/plain-2"
+    assert set(on_disk(restored(tmp_path, snapshot) / "loose" / "plain-2")) == {b"helper.py"}
+
+
 def test_an_ignored_folder_of_the_repository_is_captured_when_modules_came_from_it(tmp_path, repository):
     write(repository, {".gitignore": "generated/\n", "generated/made.py": "m = 1\n"})
 

@@ -40,14 +40,14 @@ def executed(tmp_path, monkeypatch, written, order):
 
 
 def test_the_cells_are_there_as_they_ran_and_the_script_is_python(tmp_path, monkeypatch):
-    written = ["%matplotlib inline\nx = 1", "y = x + 1", "%%time\nz = 3", 'password = "hunter2hunter"']
+    written = ["%precision 3\nx = 1", "y = x + 1", "%%time\nz = 3", 'password = "hunter2hunter"']
 
     cells, is_out_of_order, script = executed(tmp_path, monkeypatch, written, [0, 1, 2, 3])
 
     assert [source for _number, source in cells[:3]] == written[:3]
     assert [number for number, _source in cells] == [1, 2, 3, 4, 5]
     assert not is_out_of_order
-    assert "# %% [1]\n# %matplotlib inline\nx = 1\n" in script
+    assert "# %% [1]\n# %precision 3\nx = 1\n" in script
     assert "hunter2" not in script + json.dumps(cells)
     ast.parse(script)
 

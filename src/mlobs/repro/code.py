@@ -199,7 +199,10 @@ def _main(root: Path | None, script: Path | None) -> list[_Wanted]:
 
 def _loose(main: Sequence[_Wanted], paths: Sequence[Path]) -> Iterator[_Wanted]:
     """Roots beside the main one, each with a name of its own; single files of a folder are one root."""
-    names: set[str] = set()
+    around = [parent for one in main for parent in (one.folder, *one.folder.parents)]
+    names = {
+        path.name.lower() for parent in around for path in (parent / "loose").glob("*")
+    }  # theirs stay theirs
     wanted: dict[Path, _Wanted] = {}
     covered = [one.folder for one in main if not one.only]
     for path in (one.resolve() for one in paths):

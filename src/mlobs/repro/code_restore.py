@@ -19,6 +19,8 @@ from mlobs.repro.plain_tree import Files, files_in, read_file
 from mlobs.repro.trees import EXECUTABLE, LINK, MODULE, Ids, blob_id, tree_id
 
 _FETCH_S = 600.0  # of one remote; the measured repository of 100 MB took 4 s
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}", "-c", "gc.auto=0")
+_FETCH = ("-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 _PROTOCOLS = "file:git:http:https:ssh"  # what an address of a record may make git do: no `ext::` commands
 
 OpenPack: TypeAlias = Callable[[CodeRoot], bytes | Path]
@@ -205,7 +207,7 @@ def _fetch(root: CodeRoot, scratch: ScratchGit) -> str:
             depth = ["--depth=1"] if wanted[0] == root.base else []
             try:
                 git(
-                    ["fetch", "-q", "--no-tags", "--no-write-fetch-head", *depth, "--", url, *wanted],
+                    [*_NO_HOOKS, "fetch", *_FETCH, *depth, "--", url, *wanted],
                     cwd=scratch.tree,
                     environment={"GIT_DIR": str(scratch.folder), "GIT_ALLOW_PROTOCOL": _PROTOCOLS},
                     timeout_s=_FETCH_S,
