@@ -101,6 +101,7 @@ def _code(
             scratch=Path(scratch),
             started_at=start.at,
             loose=loose,
+            outputs=[place.parent],
             is_whole=is_full,
         )
         for root in found.roots:

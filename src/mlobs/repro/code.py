@@ -55,6 +55,7 @@ def snapshot_code(
     scratch: Path,
     started_at: float | None = None,
     loose: Sequence[Path] = (),
+    outputs: Sequence[Path] = (),
     limits: Limits | None = None,
     is_whole: bool = False,
 ) -> CodeSnapshot:
@@ -63,9 +64,9 @@ def snapshot_code(
     The main root is the repository around `root`, or else around the `script`, or the working directory;
     without a repository that folder itself. A folder that is nobody's project (a home, `/tmp`, a library)
     is not captured: then it is the script alone. `loose` are folders or files that modules were loaded
-    from. Packs are written to the folder `scratch`, by the name of their tree. Files that changed after
-    `started_at` (Unix seconds) are listed in the warnings of their root. With `is_whole` a pack stands on no
-    commit of a remote.
+    from, `outputs` folders that are never code, such as a store. Packs are written to the folder `scratch`,
+    by the name of their tree. Files that changed after `started_at` (Unix seconds) are listed in the
+    warnings of their root. With `is_whole` a pack stands on no commit of a remote.
 
     The user's index, refs, hooks and objects are not touched, no filter is run, nothing is asked. A root
     that fails, and a call of git that takes more than 30 s, are in `missing`.
@@ -74,7 +75,8 @@ def snapshot_code(
         CodeUncaptured: no root could be captured.
     """
     began = time.monotonic()
-    work = _Capturing(scratch, limits or Limits(), started_at, is_whole=is_whole)
+    never = frozenset(path.resolve() for path in (scratch, *outputs))
+    work = _Capturing(scratch, limits or Limits(), started_at, never, is_whole=is_whole)
     main = _main(root, script)
     for wanted in (*main, *_loose(main, [path for path in loose if path.exists()])):
         work.capture(wanted)
@@ -93,10 +95,17 @@ class _Capturing:
     """Captures one root after the other; what fails is recorded."""
 
     def __init__(
-        self, scratch: Path, limits: Limits, started_at: float | None, *, is_whole: bool = False
+        self,
+        scratch: Path,
+        limits: Limits,
+        started_at: float | None,
+        outputs: frozenset[Path],
+        *,
+        is_whole: bool,
     ) -> None:
         self._is_whole = is_whole
         self._scratch, self._limits, self._started_at = scratch, limits, started_at
+        self._outputs = outputs
         self.done: list[CapturedRoot] = []
         self.missing: list[Missing] = []
         self._seen: set[Path] = set()
@@ -129,6 +138,7 @@ class _Capturing:
                 pack=pack,
                 limits=limits,
                 started_at=started_at,
+                outputs=self._outputs,
                 only=wanted.only,
                 warnings=warnings,
             )
@@ -140,6 +150,7 @@ class _Capturing:
                 limits=limits,
                 started_at=started_at,
                 is_whole=self._is_whole,
+                outputs=self._outputs,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # it may hold what was found to be secret
@@ -197,7 +208,10 @@ def _main(root: Path | None, script: Path | None) -> list[_Wanted]:
 
 def _loose(main: Sequence[_Wanted], paths: Sequence[Path]) -> Iterator[_Wanted]:
     """Roots beside the main one, each with a name of its own; single files of a folder are one root."""
-    names: set[str] = set()
+    around = [parent for one in main for parent in (one.folder, *one.folder.parents)]
+    names = {
+        path.name.lower() for parent in around for path in (parent / "loose").glob("*")
+    }  # theirs stay theirs
     wanted: dict[Path, _Wanted] = {}
     covered = [one.folder for one in main if not one.only]
     for path in (one.resolve() for one in paths):

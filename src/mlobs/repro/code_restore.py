@@ -9,18 +9,21 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from mlobs.errors import UsageError
 from mlobs.repro.code_root import CodeRoot, Excluded
 from mlobs.repro.git import GitFailed, ScratchGit, git, scratch_git
-from mlobs.repro.git_index import MODULE
+from mlobs.repro.git_objects import EXECUTABLE, LINK, MODULE, Ids, blob_id, tree_id
 from mlobs.repro.git_repository import find_repository
-from mlobs.repro.plain_tree import EXECUTABLE, LINK, Files, blob_id, files_in, read_file, tree_id
+from mlobs.repro.plain_tree import Files, files_in, read_file
 
 _FETCH_S = 600.0  # of one remote; the measured repository of 100 MB took 4 s
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}", "-c", "gc.auto=0")
+_FETCH = ("-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 _PROTOCOLS = "file:git:http:https:ssh"  # what an address of a record may make git do: no `ext::` commands
 
-OpenPack = Callable[[CodeRoot], bytes | Path]
+OpenPack: TypeAlias = Callable[[CodeRoot], bytes | Path]
 
 
 @dataclass
@@ -61,14 +64,16 @@ def restore_code(
         place.mkdir(parents=True, exist_ok=True)
         if root.kind == "plain":
             found = _restore_plain(root, open_pack, place)
+            report.sources[root.path] = ""
         elif root.kind == "git":
             found = _restore_git(root, open_pack, place, sources, report)
         else:
             raise UsageError(
                 f"the code was captured as {root.kind!r} by a newer mlobs - type: pip install -U mlobs"
             )
-        if found != root.tree:
-            raise UsageError(f"the code restored to {place} is the tree {found}, the record says {root.tree}")
+        if (tree := tree_id(found)) != root.tree:
+            raise UsageError(f"the code restored to {place} is the tree {tree}, the record says {root.tree}")
+        report.files += sum(mode != MODULE for mode, _ in found.values())
         report.moved[root.path] = place
         report.excluded += root.excluded
     return report
@@ -93,8 +98,8 @@ def _content(root: CodeRoot, open_pack: OpenPack) -> bytes:
 # A plain folder
 
 
-def _restore_plain(root: CodeRoot, open_pack: OpenPack, place: Path) -> str:
-    """Write the files and return the id of the tree that then lies there."""
+def _restore_plain(root: CodeRoot, open_pack: OpenPack, place: Path) -> Ids:
+    """Write the files and return what then lies there."""
     try:
         files = files_in(_content(root, open_pack)) if root.pack_bytes else {}
     except ValueError as error:
@@ -103,7 +108,7 @@ def _restore_plain(root: CodeRoot, open_pack: OpenPack, place: Path) -> str:
     if expected != root.tree:
         raise UsageError(f"the pack of {root.path} has the tree {expected}, the record says {root.tree}")
     _write(files, place)
-    return tree_id(dict(_on_disk(place)))
+    return dict(_on_disk(place))
 
 
 def _write(files: Files, place: Path) -> None:
@@ -136,8 +141,8 @@ def _on_disk(place: Path) -> Iterator[tuple[bytes, tuple[str, str]]]:
 
 def _restore_git(
     root: CodeRoot, open_pack: OpenPack, place: Path, sources: Sequence[Path], report: RestoreReport
-) -> str:
-    """Write the files and return the id of the tree that then lies there."""
+) -> Ids:
+    """Write the files and return what then lies there."""
     own = Path(tempfile.mkdtemp(prefix="mlobs-restore-"))
     try:
         objects = _local_base(root, sources)
@@ -148,9 +153,7 @@ def _restore_git(
         _unpack(root, scratch, open_pack)
         scratch.run("checkout-index", "-a", "-f")
         modules = _modules(scratch)
-        on_disk = dict(_on_disk(place))
-        report.files += len(on_disk)
-        return tree_id({**on_disk, **modules})
+        return {**dict(_on_disk(place)), **modules}
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
@@ -166,7 +169,7 @@ def _unpack(root: CodeRoot, scratch: ScratchGit, open_pack: OpenPack) -> None:
         ) from error
 
 
-def _modules(scratch: ScratchGit) -> dict[bytes, tuple[str, str]]:
+def _modules(scratch: ScratchGit) -> Ids:
     """The submodules of the tree: their files are roots of their own."""
     found = {}
     for line in scratch.run("ls-files", "-s", "-z").split(b"\0")[:-1]:
@@ -204,7 +207,7 @@ def _fetch(root: CodeRoot, scratch: ScratchGit) -> str:
             depth = ["--depth=1"] if wanted[0] == root.base else []
             try:
                 git(
-                    ["fetch", "-q", "--no-tags", "--no-write-fetch-head", *depth, "--", url, *wanted],
+                    [*_NO_HOOKS, "fetch", *_FETCH, *depth, "--", url, *wanted],
                     cwd=scratch.tree,
                     environment={"GIT_DIR": str(scratch.folder), "GIT_ALLOW_PROTOCOL": _PROTOCOLS},
                     timeout_s=_FETCH_S,
@@ -216,7 +219,7 @@ def _fetch(root: CodeRoot, scratch: ScratchGit) -> str:
                 return url
     asked = ", ".join(root.remotes.values()) or "none is recorded"
     raise UsageError(
-        f"the code of {root.path} stands on the commit {root.base}, which is not in {root.path} any more, and "
+        f"the code of {root.path} stands on the commit {root.base}, which is not there any more, and "
         f"could not be fetched (remotes: {asked}; {said[-1] if said else 'nothing was tried'}) - clone the "
-        "repository, and name the clone in sources="
+        "repository, and name it in sources="
     )

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from mlobs.secrets import REDACTED, masked
 
 _NAMES = """
-    .env .env.* *.env .envrc *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk *.pkcs12 *.gpg id_rsa id_dsa
-    id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk .netrc _netrc .pgpass .htpasswd .git-credentials .pypirc
-    .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json credentials credentials.json
-    credentials.toml credentials.y*ml credentials.csv credentials.db application_default_credentials.json
-    client_secret*.json service_account*.json service-account*.json azureauth.json secrets.json secrets.toml
-    secrets.y*ml .secrets *.tfstate *.tfstate.backup accesstokens.json msal_token_cache.* auth.json
+    .env .env.* *.env .envrc *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk *.pkcs12 *.gpg
+    id_rsa id_dsa id_ecdsa id_ecdsa_sk id_ed25519 id_ed25519_sk .netrc _netrc .pgpass .htpasswd
+    .git-credentials .pypirc .npmrc .databrickscfg .dockercfg .vault-token .s3cfg .boto kaggle.json
+    credentials credentials.json credentials.toml credentials.y*ml credentials.csv credentials.db
+    application_default_credentials.json client_secret*.json service_account*.json service-account*.json
+    azureauth.json secrets.json secrets.toml secrets.y*ml .secrets *.tfstate *.tfstate.backup
+    accesstokens.json msal_token_cache.* auth.json
 """  # patterns of file names, in lower case
 _FOLDERS = frozenset({".aws", ".ssh", ".azure", ".gnupg", ".kube", ".gcloud", ".docker", ".databricks"})
 _HARMLESS = (
@@ -180,11 +181,10 @@ def holds_secret(content: bytes, path: bytes | str = b"") -> bool:
 
 def redacted(text: str) -> str:
     """The text without the secrets in it, for people: what a rule finds is replaced."""
-    text = masked(_KEY_BLOCK.sub(REDACTED, text))
-    content = text.encode("utf-8", "surrogateescape")
+    content = _KEY_BLOCK.sub(REDACTED, text).encode("utf-8", "surrogateescape")
     while (span := _first_secret(content, is_code=False)) is not None:
         content = content[: span[0]] + REDACTED.encode() + content[span[1] :]
-    return content.decode("utf-8", "replace")
+    return masked(content.decode("utf-8", "replace"))
 
 
 def _first_secret(content: bytes, is_code: bool) -> tuple[int, int] | None:  # noqa: FBT001 - of two

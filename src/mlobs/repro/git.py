@@ -55,8 +55,9 @@ def git(
 ) -> bytes:
     """Run one git command and return what it wrote.
 
-    `environment` is what the command gets beside the process's own, of which everything that starts with
-    `GIT_` is left out. `fine` are the exit codes that are no failure.
+    `environment` is what the command gets beside the process's own, of which what starts with `GIT_` is
+    left out, but for where the configuration lies and how a remote is reached. `fine` are the exit codes
+    that are no failure.
 
     Raises:
         GitFailed: there is no git, it failed, or it ran longer than `timeout_s`.
@@ -82,7 +83,7 @@ def git(
         _end(process)
         raise GitFailed(f"git {_verb(arguments)} did not end within {timeout_s:g} s in {cwd}") from error
     if process.returncode not in fine:
-        said = err.decode("utf-8", "replace").strip()[:_SAID]
+        said = " ".join(err.decode("utf-8", "replace").split())[:_SAID]
         raise GitFailed(f"git {_verb(arguments)} failed in {cwd} with {process.returncode}: {said}")
     return out
 
@@ -106,8 +107,20 @@ class ScratchGit:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, content: bytes | None = None, fine: tuple[int, ...] = (0,)) -> bytes:
-        """Run a command on the working tree with our own index and object store."""
-        places = {"GIT_DIR": str(self.folder), "GIT_WORK_TREE": str(self.tree)}
+        """Run a command on the working tree with our own index, and the objects of others to read."""
+        return self._run(arguments, content, fine, {})
+
+    def write(self, *arguments: str, content: bytes | None = None) -> bytes:
+        """Run a command that makes objects.
+
+        It does not see those of others: one that is there already would get a new time, in their store.
+        """
+        return self._run(arguments, content, (0,), {"GIT_OBJECT_DIRECTORY": str(self.folder / "made")})
+
+    def _run(
+        self, arguments: Sequence[str], content: bytes | None, fine: tuple[int, ...], more: Mapping[str, str]
+    ) -> bytes:
+        places = {"GIT_DIR": str(self.folder), "GIT_WORK_TREE": str(self.tree), **more}
         return git(
             [*_settings(self.settings), *arguments],
             cwd=self.tree,
@@ -121,18 +134,26 @@ def scratch_git(
     folder: Path, tree: Path, *, objects: Sequence[Path] = (), settings: Mapping[str, str] | None = None
 ) -> ScratchGit:
     """Make an empty git folder that can read the objects of others, and writes its own alone."""
-    for part in ("objects/info", "objects/pack", "refs/heads", "info"):
+    for part in ("objects/info", "objects/pack", "made", "refs/heads", "info"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
     (folder / "config").write_text(
         "[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="ascii"
     )
     (folder / "info" / "attributes").write_text(_NO_CONVERSION, encoding="ascii")
-    borrowed = b"".join(os.fsencode(path) + b"\n" for path in objects)
+    borrowed = b"".join(os.fsencode(path) + b"\n" for path in (folder / "made", *objects))
     (folder / "objects" / "info" / "alternates").write_bytes(borrowed)
     return ScratchGit(folder, tree, settings or {})
 
 
+_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_SSH", "GIT_SSL_", "GIT_PROXY_")
+_QUIET = {
+    "GCM_INTERACTIVE": "never",  # Git Credential Manager opens windows
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
 _OURS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -149,9 +170,12 @@ def _settings(more: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _clean_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat", "LC_ALL": "C"}
-    return {**kept, **quiet}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (not name.startswith("GIT_") or name.startswith(_KEPT)) and name != "SSH_ASKPASS"
+    }
+    return {**kept, **_QUIET}
 
 
 def _verb(arguments: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from mlobs.repro.code_secrets import has_secret_name, holds_secret, redacted
 from mlobs.repro.git import ScratchGit
-from mlobs.repro.git_index import MODULE, blob_sizes
+from mlobs.repro.git_index import blob_sizes
+from mlobs.repro.git_objects import MODULE
 
 PATCH_BYTES = 256 << 10  # what a person reads; the pack has all
 _PATCH_FILES = 300  # a command line has room for

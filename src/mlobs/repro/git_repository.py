@@ -101,22 +101,6 @@ def pushed_base(repository: Repository) -> str | None:
     return next((line[1:] for line in lines if line.startswith("-")), None)
 
 
-def filters_of(repository: Repository, names: list[bytes]) -> dict[bytes, str]:
-    """The files that an attribute rewrites when they are checked in, with the driver's name."""
-    asked = ["check-attr", "-z", "--stdin", "filter", "working-tree-encoding", "ident"]
-    own = _own(str(repository.git_dir))
-    out = git([*own, *asked], cwd=repository.top, content=b"".join(name + b"\0" for name in names))
-    parts = out.split(b"\0")
-    found: dict[bytes, str] = {}
-    for name, attribute, value in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
-        if value not in (b"unspecified", b"unset"):
-            is_driver = attribute == b"filter"
-            found.setdefault(
-                name, value.decode("utf-8", "replace") if is_driver else attribute.decode("ascii")
-            )
-    return found
-
-
 def _own(git_dir: str) -> list[str]:
     """Named explicitly, a git folder of another owner is read too; its configuration starts nothing here."""
     return ["-c", "core.fsmonitor=false", "--git-dir", git_dir]

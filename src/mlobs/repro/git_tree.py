@@ -15,7 +15,8 @@ from pathlib import Path
 from mlobs.repro import git_index as index_of
 from mlobs.repro.code_root import CodeRoot, Excluded, Limits, shown
 from mlobs.repro.git import GitFailed, ScratchGit, scratch_git
-from mlobs.repro.git_index import MODULE, Entry, Index
+from mlobs.repro.git_index import Entry, Index
+from mlobs.repro.git_objects import MODULE
 from mlobs.repro.git_pack import (
     Difference,
     contents,
@@ -27,6 +28,7 @@ from mlobs.repro.git_pack import (
 )
 from mlobs.repro.git_repository import Repository, pushed_base
 from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, Selection, sha256_of
+from mlobs.secrets import masked
 
 _CRYPTS = ("crypt", "sops", "gpg", "vault")  # drivers that decrypt: the disk has what the repository hides
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -49,6 +51,7 @@ def capture_repository(
     limits: Limits,
     started_at: float | None,
     is_whole: bool = False,
+    outputs: frozenset[Path] = frozenset(),
 ) -> CapturedRoot:
     """Capture the working tree of a repository into an empty folder of our own.
 
@@ -62,11 +65,11 @@ def capture_repository(
         folder, repository.top, objects=[repository.objects], settings=repository.tree_settings
     )
     index = index_of.copy_index(repository, scratch)
-    capture = _Capture(repository, scratch, index, Selection(repository.top, limits))
+    capture = _Capture(repository, scratch, index, Selection(repository.top, limits, outputs))
     capture.take_files()
     capture.warn_of_state(started_at)
     base, found = capture.packable(None if is_whole else capture.base())
-    tree = index_of.write_tree(scratch)
+    tree = capture.write_tree()
     pack = folder.with_name(f"{folder.name}.pack")
     is_packed = capture.tree_of(base) != tree
     size = write_pack(scratch, tree, base, found, pack) if is_packed else 0
@@ -82,18 +85,20 @@ class _Capture:
         self._repository, self._scratch, self._index, self._selection = repository, scratch, index, selection
         self._converted: set[bytes] = set()
         self._changed: set[bytes] = set()
-        self._unpushed: str | None = None
+        self._trees = index_of.trees_in(scratch, repository.head_tree)
         selection.warnings += index.warnings
 
     def take_files(self) -> None:
         """Bring the index up to the disk, without what is left out."""
         known, selection = self._index.entries, self._selection
         self._changed = index_of.changed_names(self._scratch, self._index)
-        converted, filters = index_of.converted_names(self._repository, self._scratch, self._index)
+        new = self._untracked()
+        converted, filters = index_of.converted_names(self._repository, self._scratch, self._index, new)
+        self._changed -= index_of.untouched_names(self._repository, self._index, self._changed & converted)
         kept = self._kept_as_committed(filters, converted)
         self._converted = converted - kept - self._changed
-        names = (self._changed | self._converted) - kept
-        selection.consider(sorted(names) + self._untracked())
+        names = (self._changed | self._converted) - kept - set(selection.excluded)
+        selection.consider([*sorted(names), *(name for name in new if name not in selection.excluded)])
         forced = self._converted | self._index.unmerged | {name for name in names if known[name].is_hidden}
         index_of.bring_up_to_date(self._scratch, selection.taken, forced=forced & set(selection.taken))
         index_of.leave_out(self._scratch, set(selection.excluded) & set(known) - kept)
@@ -110,26 +115,26 @@ class _Capture:
         return self._selection.leave_out_folders(name for name in names if not name.endswith(b"/"))
 
     def _kept_as_committed(self, filters: dict[bytes, str], converted: set[bytes]) -> set[bytes]:
-        """Unchanged files of Git LFS, and decrypted ones: the tree keeps what the repository has of them."""
-        kept = {}
+        """Unchanged files of Git LFS, and decrypted ones: the tree keeps what the repository has of them.
+
+        A decrypted one that is new or was changed is left out.
+        """
+        kept: dict[bytes, str] = {}
+        large = []
         for name, driver in filters.items():
-            is_secret = any(crypt in driver.lower() for crypt in _CRYPTS)
-            if is_secret and name in self._changed:
+            is_changed = name in self._changed or name not in self._index.entries
+            if any(crypt in driver.lower() for crypt in _CRYPTS) and is_changed:
                 self._selection.leave_out(name, SECRET_INSIDE)
-                kept[name] = ""
-            elif is_secret:
+            elif any(crypt in driver.lower() for crypt in _CRYPTS):
                 kept[name] = f"the filter {driver} decrypts it: the encrypted form was kept"
-            elif driver == "lfs" and name not in self._changed and name in converted:
-                kept[name] = "Git LFS has it: the pointer was kept"
-        digests = self._digests_of_pointers([name for name, reason in kept.items() if "LFS" in reason])
+            elif driver == "lfs" and not is_changed and name in converted:
+                large.append(name)
+        digests = self._digests_of_pointers(large)
+        kept |= dict.fromkeys(digests, "Git LFS has it: the pointer was kept")
         for name, reason in kept.items():
-            entry = self._index.entries[name]
-            if reason and (name in digests or "LFS" not in reason):
-                excluded = Excluded(shown(name), entry.size_bytes, digests.get(name), reason)
-                self._selection.excluded[name] = excluded
-        removed = [name for name, reason in kept.items() if not reason]
-        index_of.leave_out(self._scratch, removed)
-        return set(kept) - {name for name, reason in kept.items() if "LFS" in reason and name not in digests}
+            size = self._index.entries[name].size_bytes
+            self._selection.excluded[name] = Excluded(masked(shown(name)), size, digests.get(name), reason)
+        return set(kept)
 
     def _digests_of_pointers(self, names: list[bytes]) -> dict[bytes, str]:
         """What the pointers of Git LFS in the index say of the contents."""
@@ -148,9 +153,9 @@ class _Capture:
             if filters.get(name) == "lfs" and one.reason.startswith("it is larger") and name in self._changed:
                 digest = sha256_of(path)
                 pointer = _LFS_POINTER + f"oid sha256:{digest}\nsize {one.size_bytes}\n".encode("ascii")
-                blob = self._scratch.run("hash-object", "-w", "--stdin", content=pointer).strip()
+                blob = self._scratch.write("hash-object", "-w", "--stdin", content=pointer).strip()
                 line = b"100644 " + blob + b"\t" + name + b"\0"
-                self._scratch.run("update-index", "-z", "--index-info", content=line)
+                self._scratch.write("update-index", "-z", "--index-info", content=line)
                 reason = f"{one.reason}: a pointer of Git LFS stands for it"
                 self._selection.excluded[name] = Excluded(
                     one.path, one.size_bytes, f"sha256:{digest}", reason
@@ -170,7 +175,9 @@ class _Capture:
         if started_at is not None:
             late = {name for name, state in selection.taken.items() if state and state.st_mtime > started_at}
             late |= {
-                name for name, one in entries.items() if one.changed_at > started_at and one.mode != MODULE
+                name
+                for name, one in entries.items()
+                if one.changed_ns > started_at * 1e9 and one.mode != MODULE
             }
             selection.warn_of("changed after the start", late)
 
@@ -190,9 +197,13 @@ class _Capture:
             return self._repository.head_tree if commit else None
         return self._scratch.run("rev-parse", f"{commit}^{{tree}}").decode("ascii").strip()
 
+    def write_tree(self) -> str:
+        """Write what the index has now; return the id."""
+        return index_of.write_tree(self._scratch, self._trees)
+
     def packable(self, base: str | None) -> tuple[str | None, list[Difference]]:
         """Take files with secrets out of the index; return the base, and what the tree has beyond it."""
-        tree = index_of.write_tree(self._scratch)
+        tree = self.write_tree()
         found = differences(self._scratch, self.tree_of(base), tree)
         limit = self._selection.limits.total_bytes
         if base is None and self._repository.commit and total_bytes(self._scratch, found) > limit:
@@ -206,7 +217,7 @@ class _Capture:
             for name, is_named in secret.items():
                 self._selection.leave_out(name, SECRET_NAME if is_named else SECRET_INSIDE)
             index_of.leave_out(self._scratch, secret)
-            found = differences(self._scratch, self.tree_of(base), index_of.write_tree(self._scratch))
+            found = differences(self._scratch, self.tree_of(base), self.write_tree())
         return base, found
 
     def root(self, place: str, tree: str, base: str | None, size_bytes: int) -> CodeRoot:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import os
 import stat
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from mlobs.repro.code_root import CodeRoot, Limits, shown
 from mlobs.repro.code_secrets import holds_secret
+from mlobs.repro.git_objects import EXECUTABLE, FILE, LINK, blob_id, tree_id
 from mlobs.repro.git_tree import CapturedRoot
-from mlobs.repro.selection import SECRET_INSIDE, Selection, is_made
+from mlobs.repro.selection import SECRET_INSIDE, Selection
 
-FILE, EXECUTABLE, LINK = "100644", "100755", "120000"
 Files: TypeAlias = dict[bytes, tuple[str, bytes]]  # git's mode and the content, by name
 
 
@@ -29,6 +28,7 @@ def capture_folder(
     pack: Path,
     limits: Limits,
     started_at: float | None,
+    outputs: frozenset[Path] = frozenset(),
     only: Iterable[Path] = (),
     warnings: Iterable[str] = (),
 ) -> CapturedRoot:
@@ -37,7 +37,7 @@ def capture_folder(
     Raises:
         OSError: the pack cannot be written.
     """
-    selection = Selection(folder, limits)
+    selection = Selection(folder, limits, outputs)
     selection.warnings += warnings
     names = [os.fsencode(path.relative_to(folder).as_posix()) for path in only] or _walked(folder, selection)
     selection.consider(names)
@@ -57,27 +57,6 @@ def capture_folder(
         warnings=tuple(selection.warnings),
     )
     return CapturedRoot(root, pack)
-
-
-def blob_id(content: bytes) -> str:
-    """The id that git gives a content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def tree_id(files: Mapping[bytes, tuple[str, str]]) -> str:
-    """The id that git gives a tree of files: mode and id by name. A mode of 160000 is a submodule."""
-    entries: dict[bytes, bytes] = {}  # by the key that git sorts by: a folder's name ends in "/" there
-    folders: dict[bytes, dict[bytes, tuple[str, str]]] = {}
-    for name, (mode, oid) in files.items():
-        first, slash, rest = name.partition(b"/")
-        if slash:
-            folders.setdefault(first, {})[rest] = (mode, oid)
-        else:
-            entries[name] = mode.encode("ascii") + b" " + name + b"\0" + bytes.fromhex(oid)
-    for name, inside in folders.items():
-        entries[name + b"/"] = b"40000 " + name + b"\0" + bytes.fromhex(tree_id(inside))
-    body = b"".join(entries[key] for key in sorted(entries))
-    return hashlib.sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
 
 
 def files_in(pack: bytes) -> Files:
@@ -122,9 +101,7 @@ def _walked(top: Path, selection: Selection) -> list[bytes]:
             nested.append(_below(folder, top))
             folders.clear()
             continue
-        skipped = {
-            one for one in folders if is_made(os.fsencode(one)) or (folder / one / "pyvenv.cfg").exists()
-        }
+        skipped = {one for one in folders if selection.is_made(folder / one)}
         made += [_below(folder / one, top) for one in skipped - {"__pycache__", ".git"}]
         folders[:] = sorted(set(folders) - skipped)
         links = [one for one in folders if (folder / one).is_symlink()]

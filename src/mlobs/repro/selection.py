@@ -39,11 +39,13 @@ _MOST_LISTED = 50  # warnings of one kind
 class Selection:
     """What is taken of a folder, and what is not.
 
-    `taken` has for each file its state before it was read, or None if it was there no more.
+    `outputs` are folders that are never code. `taken` has for each file its state before it was read, or
+    None if it was there no more.
     """
 
     top: Path
     limits: Limits
+    outputs: frozenset[Path] = frozenset()
     taken: dict[bytes, os.stat_result | None] = field(default_factory=dict)
     excluded: dict[bytes, Excluded] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -74,11 +76,11 @@ class Selection:
         """Return the files that lie in no folder of outputs or made files; of the others list the folder."""
         kept, folders = [], Counter[tuple[bytes, str]]()
         for name in names:
-            top = _made_folder(name)
-            if top is None:
+            found = self._made_folder(name)
+            if found is None:
                 kept.append(name)
             else:
-                folders[top] += 1
+                folders[found] += 1
         for (folder, reason), count in folders.items():
             self.excluded[folder] = Excluded(
                 masked(shown(folder)) + "/", 0, None, f"{reason} ({count} files)"
@@ -122,6 +124,21 @@ class Selection:
             return f"all new and changed files together are larger than {self.limits.total_bytes} bytes"
         return None if os.access(self._path(name), os.R_OK) else "it could not be read"
 
+    def is_made(self, folder: Path) -> bool:
+        """Tell whether a folder is never code: outputs of trackers, caches, environments."""
+        name = os.fsencode(folder.name)
+        return name in _OUTPUTS or name in _MADE or folder in self.outputs or (folder / "pyvenv.cfg").exists()
+
+    def _made_folder(self, name: bytes) -> tuple[bytes, str] | None:
+        parts = name.split(b"/")[:-1]
+        for depth, part in enumerate(parts, 1):
+            folder = b"/".join(parts[:depth])
+            if part in _OUTPUTS or (self.outputs and self._path(folder) in self.outputs):
+                return folder, "what a tracker wrote"
+            if part in _MADE:
+                return folder, "made by a program, not written"
+        return None
+
     def _path(self, name: bytes) -> Path:
         return self.top / os.fsdecode(name)
 
@@ -147,21 +164,6 @@ def sha256_of(path: Path) -> str:
         while chunk := reading.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def is_made(name: bytes) -> bool:
-    """Tell whether a folder of this name is never code: outputs of trackers, caches, environments."""
-    return name in _OUTPUTS or name in _MADE
-
-
-def _made_folder(name: bytes) -> tuple[bytes, str] | None:
-    parts = name.split(b"/")[:-1]
-    for depth, part in enumerate(parts, 1):
-        if part in _OUTPUTS:
-            return b"/".join(parts[:depth]), "what a tracker wrote"
-        if part in _MADE:
-            return b"/".join(parts[:depth]), "made by a program, not written"
-    return None
 
 
 def _state(path: Path) -> os.stat_result | None:

@@ -30,7 +30,7 @@ def public_url(url: str) -> str:
     )
     if parts.query and not query:
         query = REDACTED
-    return masked(urlunsplit((parts.scheme, f"{login}@{host}" if is_needed else host, parts.path, query, "")))
+    return urlunsplit((parts.scheme, f"{login}@{host}" if is_needed else host, masked(parts.path), query, ""))
 
 
 def _public_scp(url: str) -> str:

@@ -1,0 +1,127 @@
+"""Which loaded modules are the program's own, and where they come from."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from git_repositories import new_repository, write
+
+import mlobs
+from mlobs.repro.modules import loaded_roots
+from mlobs.repro.places import is_too_wide, library_kind
+
+PROGRAM = """
+import json, sys
+sys.path[1:1] = {path!r}
+import {names}
+import json as _standard, msgspec as _installed
+import mlobs
+from mlobs.repro.modules import loaded_roots
+found = loaded_roots(started_at={started_at})
+print(json.dumps({{name: [str(path) for path in paths] for name, paths in vars(found).items()}}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "home" / ".gitconfig"))
+
+
+def found_by(folder, names, path=(), started_at=None):
+    """What a program in a folder finds that imports these names."""
+    script = folder / "train.py"
+    script.write_text(PROGRAM.format(path=[str(one) for one in path], names=names, started_at=started_at))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=folder
+    )
+    return json.loads(done.stdout)
+
+
+def own(paths):
+    """Without mlobs itself, which these tests load from its source."""
+    source = str(Path(mlobs.__file__).parents[1])
+    return {path for path in paths if not path.startswith(source)}
+
+
+def test_own_modules_are_told_from_pythons_and_installed_ones(tmp_path):
+    project = new_repository(
+        tmp_path / "project", {"model.py": "", "package/__init__.py": "", "package/part.py": ""}
+    )
+
+    found = found_by(project, "model, package.part")
+
+    names = ("train.py", "model.py", "package/__init__.py", "package/part.py")
+    assert own(found["local"]) == {str(project / name) for name in names}
+    assert own(found["loose"]) == set()
+
+
+def test_the_folder_that_others_modules_were_found_in_is_a_loose_root(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": ""})
+    write(
+        tmp_path / "shared" / "src",
+        {"tools/__init__.py": "", "tools/deep/__init__.py": "", "tools/deep/x.py": "", "single.py": ""},
+    )
+
+    found = found_by(project, "model, tools.deep.x, single", path=[tmp_path / "shared" / "src"])
+
+    assert own(found["loose"]) == {str(tmp_path / "shared" / "src")}
+
+
+def test_of_a_home_folder_only_the_modules_are_loose_roots(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": ""})
+    write(tmp_path / "home", {"single.py": "", "tools/__init__.py": "", "diary.txt": ""})
+
+    found = found_by(project, "single, tools", path=[tmp_path / "home"])
+
+    assert own(found["loose"]) == {str(tmp_path / "home" / "single.py"), str(tmp_path / "home" / "tools")}
+
+
+def test_modules_that_were_edited_after_the_start_are_named(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": "", "late.py": ""})
+    now = time.time()
+    os.utime(project / "model.py", (now - 100, now - 100))
+    os.utime(project / "late.py", (now + 1000, now + 1000))
+
+    assert own(found_by(project, "model, late", started_at=now + 500)["changed"]) == {
+        str(project / "late.py")
+    }
+
+
+def test_imported_modules_that_git_ignores_are_named(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": "", "kept_gen.py": ""})
+    write(project, {".gitignore": "*_gen.py\n", "made_gen.py": ""})
+
+    found = found_by(project, "model, made_gen, kept_gen")
+
+    assert found["ignored"] == [str(project / "made_gen.py")]
+
+
+def test_what_only_pretends_to_be_a_module_does_no_harm():
+    class Lazy:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    modules = {"lazy": Lazy(), "none": None, "odd": type(sys)("odd"), "sys": sys}
+    modules["odd"].__file__ = 7
+
+    assert loaded_roots(modules).local == ()
+
+
+def test_a_standard_and_an_installed_module_are_known_by_their_place():
+    assert library_kind(json.__file__) == "stdlib"
+    assert library_kind(pytest.__file__) == "site-packages"
+    assert library_kind(__file__) is None
+
+
+def test_places_where_everything_lies_are_too_wide(tmp_path):
+    assert is_too_wide(Path("/"))
+    assert is_too_wide(tmp_path / "home")
+    assert is_too_wide(Path(pytest.__file__).parents[1])
+    assert not is_too_wide(tmp_path / "project")
