@@ -47,6 +47,7 @@ class Optimizer:
 def train(optimizer: Optimizer, alpha: float, *, seed: int = 0, run: mlobs.Run) -> dict[str, float]:
     """One training: its arguments become params, what it returns its final metrics."""
     data, labels = load_digits(return_X_y=True)
+    run.log_dataset("digits", {"data": data, "labels": labels})
     train_x, val_x, train_y, val_y = train_test_split(
         data / 16.0, labels, test_size=0.25, random_state=seed, stratify=labels
     )
@@ -66,6 +67,7 @@ def train(optimizer: Optimizer, alpha: float, *, seed: int = 0, run: mlobs.Run) 
         run.log_metrics(scores, step=epoch)
         best = max(best, scores["val/accuracy"])
     run.log_dict("classes", {"classes": CLASSES.tolist(), "features": data.shape[1]})
+    run.log_model("classifier", model)
     return {"best_val_accuracy": best}
 
 
@@ -108,11 +110,14 @@ def compare(sweep: mlobs.Run) -> None:
     for report in sweep.delivery().values():
         print(f"  {report}")
     bin_folder = Path(sys.executable).parent
+    best = children.loc[children["metrics.best_val_accuracy"].idxmax(), "run_id"]
     print(
         "\nOpen the same runs elsewhere:\n"
         f"  {bin_folder}/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///{OUTPUT}/mlflow.db\n"
         f"  {bin_folder}/tensorboard --host 127.0.0.1 --port 6006 --logdir {OUTPUT}/tensorboard\n"
         f"  {bin_folder}/mlobs runs --store {OUTPUT}/store"
+        "\n\nThe same model again? This trains it once more, from its record, and compares:\n"
+        f"  {bin_folder}/mlobs reproduce {best} --store {OUTPUT}/store"
     )
 
 

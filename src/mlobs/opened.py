@@ -208,7 +208,7 @@ class Opened:
         self.writer.close()
         if self.folder is None:
             return
-        if self._is_described:
+        if self.plan.settings.repro != "off" and not self.begun.is_joined:
             self._tell_end(self.folder)
         if not self.folder.path.is_dir():
             raise StoreError.of(

@@ -51,6 +51,7 @@ class Capturer:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writers: dict[Path, Writer] = {}  # of the thread alone
         self._unsettled: dict[Path, RunFolder] = {}
+        self._children: list[RunFolder] = []  # which ended before the run around them
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._latest: _Latest | None = None
@@ -61,9 +62,11 @@ class Capturer:
         self._do(partial(self._capture, folder, level))
 
     def ended(self, folder: RunFolder) -> None:
-        """Put together what the run was made of: its end is recorded."""
+        """Put together what the run was made of: its end is recorded. A child's waits for that of its program."""
         if self._unsettled.pop(folder.path, None) is not None:
             self._do(partial(self._settle, folder))
+        else:
+            self._children.append(folder)
 
     def end_all(self) -> None:
         """Do so for all runs; nothing more comes from the program."""
@@ -129,9 +132,27 @@ class Capturer:
             tags = None if run is None else recipe_tags(run)
             if tags is not None:
                 self._writer(folder).append(tags)
+            if run is not None:
+                self._settle_children(run)
         finally:
             writer = self._writers.pop(folder.path, None)
             if writer is not None:
+                writer.close()
+
+    def _settle_children(self, root: RunRecord) -> None:
+        """Name the recipes of the runs below one that has ended: its snapshot is theirs."""
+        from mlobs.repro.recipe import is_below, recipe_tags
+
+        waiting, self._children = self._children, []
+        for folder in waiting:
+            run = read_run(folder, liveness())
+            if run is None or not is_below(run, root):
+                self._children.append(folder)
+                continue
+            tags = recipe_tags(run, root)
+            if tags is not None:
+                writer = Writer(folder.path, folder.run_id, mapped=False)
+                writer.append(tags)
                 writer.close()
 
     def _capture_loose(self, folder: RunFolder, run: RunRecord) -> bool:
