@@ -20,13 +20,13 @@ from msgspec import convert
 from mlobs.events import Snapshot, Tags
 from mlobs.journal.store import RunFolder
 from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.dataset_comparison import VERIFIABLE
 from mlobs.repro.entry import ENTRY
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import machine_key
 from mlobs.text import json_bytes
 
 RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
-VERIFIABLE = ("content", "rows", "pinned")  # strengths of a fingerprint that say what the data is
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object without a repr of its own: it differs each time
 
 
