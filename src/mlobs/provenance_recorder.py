@@ -157,7 +157,12 @@ class ProvenanceRecorder(PayloadRecorder):
         from mlobs.repro.recorded_data import digests_of
         from mlobs.repro.registry import register
 
-        other = register(Store(folder.store), folder.run_id, event, digests_of(found), found.size_bytes)
+        try:
+            other = register(Store(folder.store), folder.run_id, event, digests_of(found), found.size_bytes)
+        except OSError as error:  # the run has it: the list of versions is a convenience
+            said = f"is not in the store's list of versions: {error}"
+            self._troubles.remark(given.call, given.name, said)
+            return
         if other is None:
             return
         changed = "; ".join(changes(other.as_fingerprint(), found)[:_MOST_NAMED])
@@ -204,5 +209,6 @@ def _source_of(data: Any) -> str | None:
     if not isinstance(data, str):
         return None
     from mlobs.repro.pins import is_uri
+    from mlobs.repro.recorded_data import public_uri
 
-    return masked(data if is_uri(data) else os.path.abspath(data))  # noqa: PTH100 - a link stays one
+    return public_uri(data) if is_uri(data) else masked(os.path.abspath(data))  # noqa: PTH100 - a link stays one

@@ -197,12 +197,12 @@ def test_what_the_sender_records_in_a_journal_of_its_own_counts(store):
 
 
 _PROGRAM = """
-import sys
+import numpy
 import mlobs
 mlobs.seed_everything(7)
-tracker = mlobs.Tracker(store=sys.argv[1], delivery="thread", repro="auto", finish_timeout_s=30)
+tracker = mlobs.Tracker(delivery="thread", repro="auto", finish_timeout_s=30)
 with tracker.start_run("fit", params={"lr": 0.1}) as run:
-    run.log_dataset("train", {"x": [1.0, 2.0]})
+    run.log_dataset("train", {"x": numpy.arange(3.0)})
 """
 
 
@@ -213,8 +213,8 @@ def test_a_real_program_has_one_recipe_in_two_folders(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "fit.py").write_text(_PROGRAM)
-        command = [sys.executable, "fit.py", "store"]
-        subprocess.run(command, cwd=folder, env=environment, check=True, timeout=60)
-        tags.append(mlobs.load_run("latest", store=folder / "store").tags)
+        environment["MLOBS_STORE"] = str(tmp_path / f"store-{name}")
+        subprocess.run([sys.executable, "fit.py"], cwd=folder, env=environment, check=True, timeout=60)
+        tags.append(mlobs.load_run("latest", store=environment["MLOBS_STORE"]).tags)
     for name in (RECIPE_TAG, MACHINE_TAG):
         assert tags[0][name] == tags[1][name]

@@ -53,6 +53,15 @@ def by_name(path: str | os.PathLike[str]) -> Fingerprint:
     return Fingerprint(f"name:{masked(text_of(os.path.abspath(path)))}", "name")  # noqa: PTH100 - a link stays one
 
 
+def public_uri(uri: str) -> str:
+    """A URI without signatures, keys and passwords."""
+    from mlobs.repro.pins import fingerprint_of_uri
+
+    if uri.startswith("delta:"):  # its fingerprint is the table's id, and a path holds no key
+        return masked(uri)
+    return fingerprint_of_uri(uri).text.partition(":")[2]
+
+
 def _by_name(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name, value in pairs:
