@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+MOST_FILES = 2000  # of a folder among the arguments: a walk through more takes longer than a call may
 _LEAST_ITEMS = 100  # of an array: a shorter one is a setting, and is a param as it stands
 _TABLES = frozenset({"pandas", "polars", "pyarrow"})  # packages whose frames and tables are data
 _TABLE_NAMES = frozenset({"DataFrame", "Series", "LazyFrame", "Table", "RecordBatch"})
@@ -16,6 +17,8 @@ _WRITTEN_TO = re.compile(
     r"|work|workdir|runs?|results?|export)([_\W]|$)",
     re.IGNORECASE,
 )  # words of an argument's name that say that its path is written to, not read
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # of outputDir
 
 
 def datasets_in(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,11 +43,22 @@ def models_in(result: object) -> dict[str, Any]:
     return {"model" if number == 1 else f"model-{number}": one for number, one in enumerate(found, 1)}
 
 
+def is_vast(value: object) -> bool:
+    """Tell whether it is the path of a folder of more than 2,000 files and folders; at most so many are seen."""
+    if not isinstance(value, str | os.PathLike):
+        return False
+    seen = 0
+    for _, folders, files in os.walk(value):
+        seen += len(folders) + len(files)
+        if seen > MOST_FILES:
+            return True
+    return False
+
+
 def _is_data(name: str, value: object) -> bool:
     if isinstance(value, str | os.PathLike):
         return _is_existing_path(name, value)
-    cls = type(value)
-    if cls.__module__.partition(".")[0] in _TABLES and cls.__name__ in _TABLE_NAMES:
+    if any(_is_table(cls) for cls in type(value).__mro__):
         return True
     shape = getattr(value, "shape", None)
     has_items = (
@@ -53,8 +67,12 @@ def _is_data(name: str, value: object) -> bool:
     return has_items and math.prod(shape or ()) > _LEAST_ITEMS
 
 
+def _is_table(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in _TABLES and cls.__name__ in _TABLE_NAMES
+
+
 def _is_existing_path(name: str, value: str | os.PathLike[Any]) -> bool:
-    if _WRITTEN_TO.search(name):
+    if _WRITTEN_TO.search(_HUMP.sub("_", name)):
         return False
     text = os.fsdecode(value)
     looks_like_one = not isinstance(value, str) or os.sep in text or bool(os.path.splitext(text)[1])  # noqa: PTH122 - texts of any kind

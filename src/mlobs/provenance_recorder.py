@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from mlobs.call_data import is_vast
 from mlobs.errors import UsageError
 from mlobs.events import Dataset, Meta, ModelFingerprint, Tags
 from mlobs.journal import access
@@ -69,7 +70,8 @@ class ProvenanceRecorder(PayloadRecorder):
     def log_inputs(self, data: Mapping[str, Any]) -> None:
         """Record the data that a tracked function is called with, by argument; 0.1 s in all.
 
-        What takes longer gets a weaker fingerprint, which says so; `log_dataset` takes its time.
+        What takes longer gets a weaker fingerprint, which says so; of a folder of more than 2,000 files only
+        the name is recorded. `log_dataset` takes its time.
         """
         deadline = time.perf_counter() + INPUTS_S
         for name, value in data.items():
@@ -134,28 +136,37 @@ class ProvenanceRecorder(PayloadRecorder):
             return
         with self._troubles.noted(given.call, given.name):
             from mlobs.repro.fingerprint import fingerprint
+            from mlobs.repro.recorded_data import by_name
             from mlobs.repro.stat_cache import StatCache
 
             started = time.perf_counter()
             place = Store(folder.store).datasets
             access.make_folder(place)
             cache = StatCache(place / "files.cache")
-            found = fingerprint(given.data, strength=strength, cache=cache, budget_s=budget_s)
+            if budget_s is not None and is_vast(given.data):
+                found = by_name(given.data)
+            else:
+                found = fingerprint(given.data, strength=strength, cache=cache, budget_s=budget_s)
             event = given.event(found, time.perf_counter() - started)
             self._opened.append(event)
             self._tell_changed(folder, given, found, event)
 
     def _tell_changed(self, folder: RunFolder, given: _Given, found: Fingerprint, event: Dataset) -> None:
         """Keep the version in the store's registry, and say so if it held other data before."""
-        from mlobs.repro.fingerprint_diff import diff_fingerprints
+        from mlobs.repro.dataset_comparison import changes
         from mlobs.repro.recorded_data import digests_of
         from mlobs.repro.registry import register
 
-        other = register(Store(folder.store), folder.run_id, event, digests_of(found), found.size_bytes)
+        try:
+            other = register(Store(folder.store), folder.run_id, event, digests_of(found), found.size_bytes)
+        except OSError as error:  # the run has it: the list of versions is a convenience
+            said = f"is not in the store's list of versions: {error}"
+            self._troubles.remark(given.call, given.name, said)
+            return
         if other is None:
             return
-        changes = "; ".join(diff_fingerprints(other.as_fingerprint(), found)[:_MOST_NAMED])
-        said = f"version {event.version!r} held other data in run {other.run_id}: {changes}"
+        changed = "; ".join(changes(other.as_fingerprint(), found)[:_MOST_NAMED])
+        said = f"version {event.version!r} held other data in run {other.run_id}: {changed}"
         self._troubles.remark(given.call, given.name, f"{said} - give changed data a version of its own")
 
 
@@ -197,5 +208,7 @@ def _source_of(data: Any) -> str | None:
         data = os.fsdecode(os.fspath(data))
     if not isinstance(data, str):
         return None
-    is_uri = "://" in data
-    return masked(data if is_uri else os.path.abspath(data))  # noqa: PTH100 - a link stays one
+    from mlobs.repro.pins import is_uri
+    from mlobs.repro.recorded_data import public_uri
+
+    return public_uri(data) if is_uri(data) else masked(os.path.abspath(data))  # noqa: PTH100 - a link stays one

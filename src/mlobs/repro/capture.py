@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,12 +95,12 @@ def _part(part: str, find: Callable[[], Iterator[Captured]]) -> list[Captured]:
 def _code(
     place: Path, start: RunStarted, entry: Mapping[str, Any], loose: Sequence[Path] = (), *, is_full: bool
 ) -> Iterator[Captured]:
-    with tempfile.TemporaryDirectory(prefix=".capturing-", dir=place) as scratch:
+    with _scratch(place) as scratch:
         script, cwd = _script(entry), entry.get("cwd")
         found = snapshot_code(
             None if script is not None or not cwd else Path(cwd),
             script=script,
-            scratch=Path(scratch),
+            scratch=scratch,
             started_at=start.at,
             loose=loose,
             outputs=[place.parent],
@@ -108,6 +110,18 @@ def _code(
             yield from _root(place, root, found.packs.get(root.tree))
         for one in found.missing:
             yield Captured(f"{CODE}/{Path(one.path).name}", {"path": one.path}, missing=one.reason)
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A folder for the while. Not a TemporaryDirectory: that one is removed when the interpreter begins to exit,
+    and a capture in a thread of the program goes on then.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=".capturing-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _root(place: Path, root: CodeRoot, pack: Path | None) -> Iterator[Captured]:

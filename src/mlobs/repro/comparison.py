@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlobs.events import Dataset, ModelFingerprint
+from mlobs.events import ModelFingerprint
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.record import RunRecord
-from mlobs.repro.fingerprint_diff import diff_fingerprints
+from mlobs.repro.dataset_comparison import compare_datasets
 from mlobs.repro.model_fingerprint import ModelPrint, diff_models
-from mlobs.repro.recorded_data import recorded_fingerprint
 from mlobs.text import param_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_LEAVES = 10  # of a model, in a report
+_UNIT = r"([_.\s-]*(ns|us|ms|s|secs?|seconds?|min|minutes?|h|hours?))?"
 _CLOCK = re.compile(
-    r"(^|[/_.\s-])(time|times|duration|seconds|secs|sec|ms|elapsed|latency|throughput|fps|runtime|eta|it_s)$"
-    r"|per_?(sec|second|s)$",
-    re.IGNORECASE,
+    rf"((^|[/_.\s-])(?i:times?|duration|elapsed|latency|walltime|runtime)|[a-z](Time|Duration|Latency)){_UNIT}$"
+    r"|(^|[/_.\s-])(?i:seconds|secs|sec|ms|throughput|fps|eta|it_s)$"
+    r"|(^|[/_.\s-])(?i:time_(total|this_iter)_s|timestamp)$"  # as Ray Tune names them
+    r"|((^|[/_.\s-])(?i:per)|[a-z]Per)[_\s-]?(?i:secs?|seconds?)$|(?i:[/_.\s-]per_s|/s)$"
 )  # what a clock measured is never the same twice
 
 
@@ -60,7 +61,8 @@ class Comparison:
     """What two runs have in common, in sentences where they differ.
 
     `points` counts the values that both have; `ignored` are metrics that a clock or the machine's load
-    makes; `models` counts fingerprints that both have.
+    makes; `models` counts fingerprints that both have. `uncertain` is data of which nobody can tell whether
+    it is the same.
     """
 
     params: tuple[str, ...]
@@ -71,11 +73,17 @@ class Comparison:
     points: int
     models: int
     ignored: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
 
     @property
     def has_same_inputs(self) -> bool:
         """Params and data are the same, as far as both are known."""
         return not self.params and not self.datasets
+
+    @property
+    def has_known_inputs(self) -> bool:
+        """The fingerprints of all data prove what it is."""
+        return not self.uncertain
 
     @property
     def has_results(self) -> bool:
@@ -101,15 +109,17 @@ def compare(first: RunRecord, second: RunRecord, tolerance: Tolerance) -> Compar
     """Put two runs beside each other; metrics by (name, step), NaN equals NaN."""
     divergences, unmatched, points, ignored = _metrics(first, second, tolerance)
     model_differences, models = _models(first, second)
+    datasets, uncertain = compare_datasets(first.datasets, second.datasets)
     return Comparison(
         params=tuple(_params(first.params, second.params)),
-        datasets=tuple(_datasets(first, second)),
+        datasets=tuple(datasets),
         divergences=tuple(divergences),
         unmatched=tuple(unmatched),
         model_differences=tuple(model_differences),
         points=points,
         models=models,
         ignored=tuple(ignored),
+        uncertain=tuple(uncertain),
     )
 
 
@@ -120,27 +130,6 @@ def _params(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str
         if texts[0] != texts[1]:
             was, now = ("not set" if one is None else one for one in texts)
             yield f"param {name}: {was} -> {now}"
-
-
-def _datasets(first: RunRecord, second: RunRecord) -> Iterator[str]:
-    before, after = _by_role(first), _by_role(second)
-    for (context, name), one in before.items():
-        other = after.get((context, name))
-        if other is None:
-            yield f"dataset {name} ({context}) was not used again"
-        elif one.fingerprint != other.fingerprint:
-            yield from _changes(one, other)
-    for context, name in after.keys() - before.keys():
-        yield f"dataset {name} ({context}) is new"
-
-
-def _changes(one: Dataset, other: Dataset) -> Iterator[str]:
-    for change in diff_fingerprints(recorded_fingerprint(one), recorded_fingerprint(other)):
-        yield f"dataset {one.name}: {change}"
-
-
-def _by_role(record: RunRecord) -> dict[tuple[str, str], Dataset]:
-    return {(one.context, one.name): one for one in record.datasets}
 
 
 def _metrics(
@@ -173,15 +162,18 @@ def _divergences(differing: pd.DataFrame, tolerance: Tolerance) -> list[Divergen
         pairs = list(zip(rows["step"], rows["value_1"], rows["value_2"], strict=True))
         step, one, other = pairs[0]
         distances = [_relative(a, b) for _, a, b in pairs]
-        is_within = all(
-            abs(a - b) <= tolerance.atol + rtol * abs(a) for _, a, b in pairs
-        )  # NaN and infinities never are
+        is_within = all(_is_near(a, b, tolerance.atol + rtol * abs(a)) for _, a, b in pairs)
         found.append(
             Divergence(
                 str(name), int(step), float(one), float(other), distances[0], max(distances), bool(is_within)
             )
         )
     return found
+
+
+def _is_near(one: float, other: float, allowed: float) -> bool:
+    """Tell whether two values are so near; NaN and infinities are near nothing."""
+    return math.isfinite(one) and math.isfinite(other) and abs(one - other) <= allowed
 
 
 def _relative(one: float, other: float) -> float:
@@ -202,7 +194,8 @@ def _points(record: RunRecord) -> pd.DataFrame:
 def _models(first: RunRecord, second: RunRecord) -> tuple[list[str], int]:
     before = {(one.name, one.step): one for one in first.models}
     after = {(one.name, one.step): one for one in second.models}
-    differences = [f"model {name} was recorded by one run alone" for name, _ in before.keys() ^ after.keys()]
+    alone = [key for key in {**before, **after} if (key in before) != (key in after)]
+    differences = [f"model {name} was recorded by one run alone" for name, _ in alone]
     common = [key for key in before if key in after]
     for key in common:
         one, other = _model(before[key]), _model(after[key])

@@ -29,6 +29,8 @@ def check_data(datasets: Iterable[Dataset], tell: Callable[[str], None]) -> Data
     for one in datasets:
         if one.source is None:
             check.unchecked.append(f"dataset {one.name} was in memory: the repetition's own is compared")
+        elif one.strength == "name":
+            check.unchecked.append(f"dataset {one.name}: the name alone was recorded: {one.source}")
         elif "://" in one.source or not os.path.exists(one.source):  # noqa: PTH110 - a text of then
             check.unchecked.append(f"dataset {one.name}: {one.source} cannot be looked at from here")
         else:
@@ -38,8 +40,8 @@ def check_data(datasets: Iterable[Dataset], tell: Callable[[str], None]) -> Data
 
 
 def _check(one: Dataset, source: str, check: DataCheck) -> None:
+    from mlobs.repro.dataset_comparison import changes
     from mlobs.repro.fingerprint import fingerprint
-    from mlobs.repro.fingerprint_diff import diff_fingerprints
     from mlobs.repro.recorded_data import recorded_fingerprint
 
     try:
@@ -51,5 +53,5 @@ def _check(one: Dataset, source: str, check: DataCheck) -> None:
         word = "is unchanged" if one.strength == "content" else f"looks unchanged ({one.strength} only)"
         check.confirmed.append(f"dataset {one.name} {word}: {source}")
         return
-    changes = diff_fingerprints(recorded_fingerprint(one), now)
-    check.changed += [f"dataset {one.name}: {change}" for change in changes]
+    found = changes(recorded_fingerprint(one), now)
+    check.changed += [f"dataset {one.name}: {change}" for change in found]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlobs.errors import UsageError
 from mlobs.repro.code_root import CodeRoot
-
-_SCRIPT, _MODULE, _COMMAND, _NOTEBOOK = "script", "module", "command", "notebook"
+from mlobs.secrets import REDACTED
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,20 @@ def command_of(
 
 def folder_of(entry: Mapping[str, Any], restored: Restored, otherwise: Path) -> Path:
     """Return the working directory of the repetition: its place in the restored code, or an empty folder."""
-    return restored.place_of(str(entry.get("cwd", ""))) or otherwise
+    return restored.place_of(started_in(entry)) or otherwise
+
+
+def started_in(entry: Mapping[str, Any]) -> str:
+    """Return the folder that the program was started in: some change it before their first run."""
+    cwd, target = str(entry.get("cwd", "")), str(entry.get("target", ""))
+    arguments = list(entry.get("command", ()))[1:]
+    if entry.get("kind") != "script" or any(_names(argument, cwd, target) for argument in arguments):
+        return cwd
+    for argument in arguments:
+        relative = os.sep + os.path.normpath(argument)
+        if not argument.startswith(("-", os.pardir)) and target.endswith(relative):
+            return target[: -len(relative)]
+    return cwd
 
 
 def import_path(environment: Mapping[str, str], restored: Restored, own: Path) -> str:
@@ -82,32 +95,45 @@ def links(
 
     What lies elsewhere is found where it was.
     """
-    was = str(entry.get("cwd", ""))
-    found = {}
+    was = started_in(entry)
+    found: dict[Path, Path] = {}
     for source in sources:
         place = restored.place_of(source)
         if place is None and was and _is_below(source, was):
             place = cwd / os.path.relpath(source, was)
-        if place is not None and not os.path.lexists(place) and os.path.exists(source):  # noqa: PTH110 - any path
-            found[place] = Path(source)
+        if place is not None:
+            found.update(_absent(place, Path(source)))
     return found
+
+
+def _absent(place: Path, source: Path) -> Iterator[tuple[Path, Path]]:
+    """What is to be linked so that a place holds what the source holds; what is there stays."""
+    if not os.path.lexists(place):
+        if source.exists():
+            yield place, source
+    elif place.is_dir() and source.is_dir():  # a folder of data with a README in git
+        for one in sorted(source.iterdir()):
+            yield from _absent(place / one.name, one)
 
 
 def _with_script(
     entry: Mapping[str, Any], arguments: list[str], restored: Restored, python: Path
 ) -> list[str]:
-    target = str(entry.get("target", ""))
-    place = restored.place_of(target)
+    target, was = str(entry.get("target", "")), started_in(entry)
+    if _is_tool(entry, target):
+        place: Path | None = python.parent / os.path.basename(target)  # noqa: PTH119 - a text
+    else:
+        place = restored.place_of(target)
     if place is None:
-        tool = python.parent / os.path.basename(target)  # noqa: PTH119 - a program of the environment
-        if not _is_tool(entry, target):
-            raise UsageError(_give_it(f"its script {target} is not part of the captured code"))
-        place = tool
-    cwd = str(entry.get("cwd", ""))
+        raise UsageError(_give_it(f"its script {target} is not part of the captured code"))
     for at, argument in enumerate(arguments):
-        if os.path.normpath(os.path.join(cwd, argument)) == os.path.normpath(target):  # noqa: PTH118 - texts
+        if _names(argument, was, target):
             return [*arguments[:at], str(place), *arguments[at + 1 :]]
     raise UsageError(_give_it(f"its command {arguments} does not name its script {target}"))
+
+
+def _names(argument: str, cwd: str, target: str) -> bool:
+    return os.path.normpath(os.path.join(cwd, argument)) == os.path.normpath(target)  # noqa: PTH118 - texts
 
 
 def _is_tool(entry: Mapping[str, Any], target: str) -> bool:
@@ -119,7 +145,19 @@ def _call(entry: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     module, _, name = str(entry.get("function") or "").partition(":")
     if not module or module == "__main__" or "<locals>" in name:
         raise UsageError(_give_it("it was typed at a prompt"))
+    lost = [key for key, value in params.items() if not key.isidentifier() or not _is_literal(value)]
+    if lost:
+        raise UsageError(_give_it(f"the record holds no value to call {name} with again for {', '.join(lost)}"))
     return f"import importlib; importlib.import_module({module!r}).{name}(**{dict(params)!r})"
+
+
+def _is_literal(value: object) -> bool:
+    """Tell whether a param's repr is the param: secrets were taken out, and nan is no name of Python's."""
+    if isinstance(value, list):
+        return all(map(_is_literal, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and REDACTED not in value)
 
 
 def _give_it(reason: str) -> str:

@@ -1,7 +1,8 @@
 """A run's recipe in one word: the same recipe on the same machine is expected to give the same model.
 
-    recipe1 = BLAKE3 of the canonical JSON of: code trees by place, entry point, params, dataset fingerprints
-              by context and name, environment digest, seeds, world size, number of the run in its program
+    recipe1 = BLAKE3 of the canonical JSON of: code trees by place, entry point (of a notebook the cells as
+              they were run), params, dataset fingerprints by context and name, environment digest, seeds,
+              world size, number of the run in its program
     machine1 = BLAKE3 of native libraries, their kernels and threads, GPU and driver, see `machine_key`
 
 Both are keys to compare, no secrets: whoever knows the parts can make them.
@@ -20,13 +21,13 @@ from msgspec import convert
 from mlobs.events import Snapshot, Tags
 from mlobs.journal.store import RunFolder
 from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.dataset_comparison import VERIFIABLE
 from mlobs.repro.entry import ENTRY
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import machine_key
 from mlobs.text import json_bytes
 
 RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
-VERIFIABLE = ("content", "rows", "pinned")  # strengths of a fingerprint that say what the data is
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object without a repr of its own: it differs each time
 
 
@@ -85,6 +86,7 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         one = root.snapshots.get(part)
         if one is None or one.missing is not None:
             missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
+    missing += [f"{one.part}: {one.missing}" for one in code_parts(root).values() if _is_lost_root(one)]
     weak = [
         f"dataset {one.name}: {one.strength} only"
         for one in record.datasets
@@ -97,7 +99,8 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
     start = record.start
     parts = {
         "code": {place: one.facts.get("tree") for place, one in code_parts(root).items()},
-        "entry": _entry(entry),
+        "entry": entry_point(entry),
+        "cells": _cells(root),
         "params": record.params,
         "datasets": sorted([one.context, one.name, one.fingerprint] for one in record.datasets),
         "environment": root.snapshots["environment"].facts.get("digest"),
@@ -116,14 +119,32 @@ def _machine(root: RunRecord) -> str | None:
     return machine_key(native.facts, convert(gpus.facts, Gpus) if gpus and not gpus.missing else None)
 
 
-def _entry(facts: Mapping[str, Any]) -> list[Any]:
+def entry_point(facts: Mapping[str, Any]) -> list[Any]:
     """The entry point, wherever it lies: kind, name, function, and the program's own arguments."""
     target = str(facts.get("target", ""))
     command = list(facts.get("command", ()))
-    name = target.replace("\\", "/").rpartition("/")[2]
-    found = next((at for at, one in enumerate(command) if one.replace("\\", "/").endswith(name)), None)
-    arguments = command[1:] if found is None else command[found + 1 :]
-    return [facts.get("kind"), name, facts.get("function"), arguments]
+    name = _last_part(target)
+    if facts.get("kind") == "notebook":  # its kernel's arguments are names of temporary files
+        return ["notebook", name, None, []]
+    found = next((at for at, one in enumerate(command) if at and _last_part(one) == name), 0)
+    return [facts.get("kind"), name, facts.get("function"), command[found + 1 :]]
+
+
+def _last_part(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def _is_lost_root(one: Snapshot) -> bool:
+    """Tell whether a repository or folder beside the main one could not be captured."""
+    return one.missing is not None and one.part != "code"
+
+
+def _cells(root: RunRecord) -> str | None:
+    """The digest of a notebook's cells, as they were run; None for other programs."""
+    from blake3 import blake3
+
+    path = root.snapshot_file("notebook")
+    return None if path is None else blake3(path.read_bytes()).hexdigest()
 
 
 def _digest(parts: Mapping[str, Any]) -> str:

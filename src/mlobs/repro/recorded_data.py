@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from mlobs.events import Dataset, Strength
 from mlobs.repro.fingerprint_value import Column, Fingerprint
+from mlobs.secrets import masked
+from mlobs.values import text_of
 
 Value = TypeVar("Value")
 
@@ -43,6 +46,20 @@ def recorded_fingerprint(
         files={} if columns else dict(digests),
         notes={str(key): str(value) for key, value in notes.items()} if isinstance(notes, dict) else {},
     )
+
+
+def by_name(path: str | os.PathLike[str]) -> Fingerprint:
+    """The fingerprint of what nobody has looked at: its name, which proves nothing."""
+    return Fingerprint(f"name:{masked(text_of(os.path.abspath(path)))}", "name")  # noqa: PTH100 - a link stays one
+
+
+def public_uri(uri: str) -> str:
+    """A URI without signatures, keys and passwords."""
+    from mlobs.repro.pins import fingerprint_of_uri
+
+    if uri.startswith("delta:"):  # its fingerprint is the table's id, and a path holds no key
+        return masked(uri)
+    return fingerprint_of_uri(uri).text.partition(":")[2]
 
 
 def _by_name(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from mlobs.events import Dataset
 from mlobs.journal import access
@@ -31,7 +32,7 @@ class DatasetVersion(msgspec.Struct, frozen=True):
     """One version of a dataset, as the run that used it first recorded it.
 
     `at` is that moment (Unix seconds). `digests` says what each column of a table, or each file of a
-    folder, holds. `size_bytes` is that of the data, where it is known.
+    folder, holds. `size_bytes` is that of the data, where it is known. `notes` are those of the fingerprint.
     """
 
     name: str
@@ -45,11 +46,12 @@ class DatasetVersion(msgspec.Struct, frozen=True):
     size_bytes: int | None = None
     columns: dict[str, str] = {}
     digests: dict[str, str] = {}
+    notes: dict[str, str] = {}
 
     def as_fingerprint(self) -> Fingerprint:
         """The version's fingerprint, with what is known of its parts."""
         event = Dataset(self.at, self.name, self.version, self.fingerprint, self.strength, rows=self.rows)
-        return recorded_fingerprint(event, self.digests, self.columns)
+        return replace(recorded_fingerprint(event, self.digests, self.columns), notes=self.notes)
 
     @property
     def label(self) -> str:
@@ -84,10 +86,11 @@ def register(
         size_bytes,
         event.columns or {},
         digests,
+        recorded_fingerprint(event).notes,
     )
     folder = _folder(store, event.name)
     path = folder / f"{_key(mine)}.json"
-    if not path.exists():
+    if _decoded(path) is None:
         _write(store, path, mine)
     if event.version is None:
         return None
@@ -140,8 +143,11 @@ def _write(store: Store, path: Path, one: DatasetVersion) -> None:
 
 
 def _read(folder: Path) -> Iterator[DatasetVersion]:
-    for path in folder.glob("[!.]*.json"):
-        try:
-            yield msgspec.json.decode(path.read_bytes(), type=DatasetVersion)
-        except (msgspec.MsgspecError, FileNotFoundError):
-            continue  # a disk that was full cut it off, or another process replaces it: the runs say it too
+    return (one for path in folder.glob("[!.]*.json") if (one := _decoded(path)) is not None)
+
+
+def _decoded(path: Path) -> DatasetVersion | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DatasetVersion)
+    except (msgspec.MsgspecError, FileNotFoundError):
+        return None  # a disk that was full cut it off, or another process replaces it: the runs say it too

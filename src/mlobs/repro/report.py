@@ -20,6 +20,7 @@ class ReproReport(msgspec.Struct, frozen=True):
     - `results`: what else differs in the results. `spread`: how far repetitions are apart, by metric.
     - `points`, `models`: how many values and models were compared. `ignored`: metrics that a clock makes.
     - `folder`: where the repetition lies; None if it was removed.
+    - `is_check_only`: nothing was run, so there is no result; without obstacles all that is needed is there.
     """
 
     verdict: Verdict
@@ -38,23 +39,34 @@ class ReproReport(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...] = ()
     folder: str | None = None
     seconds: float = 0.0
+    is_check_only: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Nothing was run, and all that is needed for it is there."""
+        return self.is_check_only and not self.obstacles and not self.inputs
 
     @property
     def exit_code(self) -> int:
-        """0 identical or equivalent, 1 different, 2 inputs-differ, 3 nondeterministic, 4 unverifiable."""
-        return EXIT_CODES[self.verdict]
+        """0 identical, equivalent or ready, 1 different, 2 inputs-differ, 3 nondeterministic, 4 unverifiable."""
+        return 0 if self.is_ready else EXIT_CODES[self.verdict]
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
 
 def _lines(report: ReproReport) -> Iterator[str]:
-    yield f"{report.verdict.upper()}: {MEANINGS[report.verdict]}"
+    if report.is_ready:
+        yield "CHECKED: all that is needed is there; nothing was run"
+    else:
+        yield f"{report.verdict.upper()}: {MEANINGS[report.verdict]}"
     if report.points or report.models:
         models = f" and {report.models} model{'s' * (report.models != 1)}" if report.models else ""
         yield f"compared {report.points:,} metric values{models} of {report.run_id}"
     for check in report.checks:
         yield f"  ok: {check}"
+    if report.ignored:
+        yield f"  not compared: {', '.join(report.ignored)} (what a clock measured)"
     for title, lines in (
         ("obstacle", report.obstacles),
         ("input", report.inputs),

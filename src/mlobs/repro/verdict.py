@@ -35,7 +35,8 @@ def judge(
     """Judge a run by its comparisons with repetitions, and those `among` the repetitions themselves.
 
     `obstacles` are reasons why nobody can tell. Other inputs come before all: a result near the recorded
-    one must not pass for a repetition of it.
+    one must not pass for a repetition of it. Data that nobody can tell to be the same leaves only one
+    verdict to give: identical.
     """
     if any(not one.has_same_inputs for one in comparisons):
         return "inputs-differ"
@@ -43,6 +44,8 @@ def judge(
         return "unverifiable"
     if all(one.is_identical for one in comparisons):
         return "identical"
+    if not all(one.has_known_inputs for one in comparisons):
+        return "unverifiable"
     if any(not one.is_identical for one in among):
         return "nondeterministic"
     return "equivalent" if all(one.is_within_tolerance for one in comparisons) else "different"
