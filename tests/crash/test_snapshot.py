@@ -200,3 +200,17 @@ def test_secrets_reach_no_file_of_the_store(tmp_path):
     ]
     assert not found
     assert not any(Path(path).name == ".env" for path in kept)
+
+
+def test_child_runs_have_recipes_of_their_own(tmp_path):
+    code = TRACKED + "".join(
+        f"    with run.child('fold', params={{'fold': {number}}}) as fold:\n        fold.log_metric('loss', 1.0)\n"
+        for number in range(2)
+    )
+
+    done = run(tmp_path, code, MLOBS_REPRO="auto")
+
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: all("mlobs.recipe" in record(tmp_path, one).tags for one in run_ids(tmp_path)))
+    assert len({record(tmp_path, one).tags["mlobs.recipe"] for one in run_ids(tmp_path)}) == 3
+    assert len({record(tmp_path, one).tags["mlobs.machine"] for one in run_ids(tmp_path)}) == 1

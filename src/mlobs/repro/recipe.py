@@ -39,9 +39,12 @@ class Recipe(NamedTuple):
     missing: tuple[str, ...]
 
 
-def recipe_of(record: RunRecord) -> Recipe:
-    """Put together what a run was made of, from its own record and, of a child, its program's."""
-    root = root_of(record)
+def recipe_of(record: RunRecord, root: RunRecord | None = None) -> Recipe:
+    """Put together what a run was made of, from its own record and, of a child, its program's.
+
+    `root` is the run that holds the program's snapshot, if it is known already.
+    """
+    root = root or root_of(record)
     parts, missing = _parts(record, root)
     machine = _machine(root)
     if missing:
@@ -49,12 +52,23 @@ def recipe_of(record: RunRecord) -> Recipe:
     return Recipe(f"recipe1:{_digest(parts)}", machine, ())
 
 
-def recipe_tags(record: RunRecord) -> Tags | None:
+def recipe_tags(record: RunRecord, root: RunRecord | None = None) -> Tags | None:
     """Return the tags that name a run's recipe and machine; None if neither is known."""
-    recipe = recipe_of(record)
+    recipe = recipe_of(record, root)
     tags = {RECIPE_TAG: recipe.key, MACHINE_TAG: recipe.machine}
     known = {name: value for name, value in tags.items() if value}
     return Tags(time.time(), known) if known else None
+
+
+def is_below(record: RunRecord, root: RunRecord) -> bool:
+    """Tell whether a run is a child of another, or of one of its children."""
+    seen: set[str] = set()
+    parent = record.parent_run_id
+    while parent is not None and parent != root.run_id and parent not in seen:
+        seen.add(parent)
+        above = read_run(record.folder.sibling(parent), liveness())
+        parent = above.parent_run_id if above is not None else None
+    return parent == root.run_id
 
 
 def root_of(record: RunRecord) -> RunRecord:

@@ -62,7 +62,7 @@ class Capturer:
         self._do(partial(self._capture, folder, level))
 
     def ended(self, folder: RunFolder) -> None:
-        """Put together what the run was made of: its end is recorded. A child's waits for that of its program."""
+        """Put together what the run was made of: it has ended. A child's waits for the run around it."""
         if self._unsettled.pop(folder.path, None) is not None:
             self._do(partial(self._settle, folder))
         else:
