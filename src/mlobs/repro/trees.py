@@ -24,6 +24,7 @@ _SMALL_BYTES = 1 << 20  # threads made hashing of smaller files slower (measured
 _PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
 _READ_S_PER_BYTE = 1e-9
 _OPEN_S = 3e-5  # for each file
+_MOST_THREADS = 8  # the memory gives no more
 _LOOKS = 1_000  # files between two looks at the clock: about 5 ms
 _BINARY = getattr(os, "O_BINARY", 0)
 _SCAN_KNOWS_INODES = sys.platform != "win32"
@@ -224,10 +225,13 @@ def _digest_of(content: bytes) -> bytes:
 
 
 def _digest_of_rest(start: bytes, handle: int) -> bytes:
-    """Of a large file, with all cores. Not mapped: if it were cut short meanwhile, the process would die."""
+    """Of a large file, with several cores. Not mapped: if it were cut short meanwhile, the process would die.
+
+    The threads are this hash's own: those of `AUTO` are shared, and a forked child waits for them for ever.
+    """
     from blake3 import blake3
 
-    one = blake3(start, max_threads=blake3.AUTO)
+    one = blake3(start, max_threads=min(os.cpu_count() or 1, _MOST_THREADS))
     portion = memoryview(bytearray(_PORTION_BYTES))
     with open(handle, "rb", buffering=0, closefd=False) as file:
         while size := file.readinto(portion):
