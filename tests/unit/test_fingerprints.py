@@ -330,6 +330,14 @@ def test_beyond_the_budget_it_is_a_sample_and_says_so():
     assert fingerprint((frame, np.zeros(100_000)), budget_s=1e-6).strength == "stat"
 
 
+def test_within_a_budget_nothing_is_read_that_is_not_in_memory(tmp_path):
+    pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "a.parquet")
+
+    found = fingerprint(ds.dataset(tmp_path / "a.parquet"), budget_s=10)
+    assert (found.strength, found.text) == ("name", "name:pyarrow._dataset.FileSystemDataset[a, b]")
+    assert fingerprint(scipy.sparse.eye(100_000), budget_s=1e-6).strength == "stat"
+
+
 # Refused
 
 
