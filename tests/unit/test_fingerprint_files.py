@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 
@@ -14,6 +15,15 @@ from mlobs.repro.fingerprint import StatCache, diff_fingerprints, fingerprint
 from mlobs.repro.stat_cache import RACY_NS
 from mlobs.repro.trees import fingerprint_of_path
 
+FORKED = """
+import os, sys
+from mlobs.repro.fingerprint import fingerprint
+before = fingerprint(sys.argv[1])
+child = os.fork()
+if child == 0:
+    os._exit(fingerprint(sys.argv[1]) != before)
+sys.exit(os.waitpid(child, 0)[1])
+"""
 LATER_NS = 10 * RACY_NS
 
 
@@ -43,6 +53,14 @@ def test_a_large_file_has_the_same_digest_by_threads(tmp_path):
     (tmp_path / "large").write_bytes(content)
 
     assert fingerprint(tmp_path / "large").text == f"b3:{blake3(content).hexdigest()}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_hashes_large_files_too(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(3 << 20))
+
+    done = subprocess.run([sys.executable, "-c", FORKED, tmp_path / "large"], check=False, timeout=20)
+    assert done.returncode == 0
 
 
 def test_a_folder_has_the_frozen_digest(folder):

@@ -85,12 +85,13 @@ def floats(values: Array, valid: Array | None = None) -> Buffers:
     if not some_missing and not _has_nan(values):
         return [values]
     missing = np.isnan(values)
+    bits = values.view(f"<u{values.dtype.itemsize}")
+    quiet = bits.dtype.type(_QUIET_NAN[values.dtype.itemsize])
+    if not some_missing and np.count_nonzero(missing) == np.count_nonzero(bits == quiet):
+        return [values]  # every NaN is the quiet one, as of NumPy's own
     if valid is not None:
         missing |= ~valid
-    values = values.copy()
-    size = values.dtype.itemsize
-    values.view(f"<u{size}")[missing] = _QUIET_NAN[size]
-    return [values]
+    return [little(np.where(missing, quiet, bits)).view(values.dtype)]
 
 
 def complexes(values: Array, valid: Array | None = None) -> Buffers:

@@ -22,7 +22,13 @@ from mlobs.repro.fingerprint_value import Column, Fingerprint
 from mlobs.repro.frames import is_relation, is_table, library_of, sources_of
 from mlobs.repro.pins import fingerprint_of_delta, fingerprint_of_uri, is_delta, is_uri
 from mlobs.repro.rows import RowsPartial
-from mlobs.repro.samples import cost_s, fingerprint_of_array_sample, fingerprint_of_table_sample
+from mlobs.repro.samples import (
+    cost_s,
+    fingerprint_of_array_sample,
+    fingerprint_of_sparse_size,
+    fingerprint_of_table_sample,
+    fingerprint_of_unread,
+)
 from mlobs.repro.stat_cache import StatCache
 from mlobs.repro.table_streams import fingerprint_of_stream, fingerprint_table_file, is_stream
 from mlobs.repro.tables import fingerprint_of_sources
@@ -54,7 +60,8 @@ def fingerprint(
     of these, the path of a file or a folder, or a URI. A frame of Dask, Spark or Ray gives "rows".
 
     With `budget_s`, in seconds, "auto" gives "stat" where the content would take longer, as estimated
-    beforehand. `cache` saves reading files that did not change since.
+    beforehand, and "name" for what would have to be computed or read first. `cache` saves reading files
+    that did not change since.
 
     Raises:
         UsageError: it is nothing of these, or cannot be had that strong; the message says what to type.
@@ -69,6 +76,8 @@ def fingerprint(
         raise UsageError(
             f"{_named(obj)} is in memory, and no storage keeps a version of it - use strength='content'"
         )
+    if budget_s is not None and (is_distributed(obj) or is_stream(obj)):
+        return fingerprint_of_unread(obj)
     if is_distributed(obj):
         return _of_distributed(obj, strength)
     if is_stream(obj):
@@ -167,7 +176,8 @@ def _size_bytes(table: Any) -> int | None:
 
 def _of_values(obj: Any, strength: Wanted, budget_s: float | None) -> Fingerprint:
     if library_of(obj) == "scipy" and hasattr(obj, "tocsr"):
-        return fingerprint_of_sparse(obj)
+        is_weak = strength == "stat" or (budget_s is not None and cost_s(obj) > budget_s)
+        return fingerprint_of_sparse_size(obj) if is_weak else fingerprint_of_sparse(obj)
     if library_of(obj) == "torch" and isinstance(getattr(obj, "tensors", None), tuple):  # a TensorDataset
         obj = obj.tensors
     if isinstance(obj, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from mlobs.repro.arrays import array_digest, plain_array
@@ -14,6 +15,7 @@ _ROWS = 1_000  # at each end
 _VALUES = 1 << 16  # of an array, at each end
 _S_PER_BYTE = 1e-9  # a quarter of the speed that was measured on an idle machine
 _S_PER_OBJECT = 3e-7
+_S_PER_STORED = 5e-8  # of a sparse matrix, which is put in order first
 
 
 def cost_s(value: Any) -> float:
@@ -25,6 +27,8 @@ def cost_s(value: Any) -> float:
         return float(getattr(used, "sum", lambda: used)()) * _S_PER_BYTE + objects * _S_PER_OBJECT
     if hasattr(value, "estimated_size"):
         return float(value.estimated_size()) * _S_PER_BYTE
+    if library_of(value) == "scipy":
+        return float(value.nnz) * _S_PER_STORED
     if hasattr(value, "numel") and hasattr(value, "element_size"):
         return float(value.numel() * value.element_size()) * _S_PER_BYTE
     if getattr(getattr(value, "dtype", None), "kind", "") == "O":
@@ -71,6 +75,28 @@ def fingerprint_of_array_sample(array: Any) -> Fingerprint:
         "stat",
         shape[0] if shape else None,
         notes={"compared": f"the first and last {_VALUES} values", "shape": str(list(shape))},
+    )
+
+
+def fingerprint_of_sparse_size(matrix: Any) -> Fingerprint:
+    """A weak fingerprint of a matrix of scipy.sparse: its shape, and how many values it stores."""
+    rows, columns = map(int, matrix.shape)
+    one = hasher("mlobs stat1").update(struct.pack("<3Q", rows, columns, matrix.nnz))
+    return Fingerprint(
+        f"stat1:{one.hexdigest()}", "stat", rows, notes={"compared": "shape and stored values"}
+    )
+
+
+def fingerprint_of_unread(value: Any) -> Fingerprint:
+    """A name for data that would have to be computed or read first: its type, and its columns."""
+    columns = getattr(value, "column_names", None) or getattr(value, "columns", None)
+    if columns is None and hasattr(value, "scanner"):
+        columns = value.schema.names
+    known = f"[{', '.join(map(str, columns))}]" if isinstance(columns, Iterable) else ""
+    return Fingerprint(
+        f"name:{type(value).__module__}.{type(value).__qualname__}{known}",
+        "name",
+        notes={"why": "its content would have to be read first - pass it without a budget"},
     )
 
 

@@ -93,10 +93,9 @@ class StatCache:
     def _write(self, row: tuple[bytes, bytes]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(self._opened()) as database, database:
+            database.execute("PRAGMA synchronous = OFF")  # a power cut may break it: it is then an empty one
             database.execute(_SCHEMA)
             database.execute("INSERT OR REPLACE INTO trees VALUES (?, ?)", row)
 
     def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_LOCKED_S)
-        database.execute("PRAGMA synchronous = OFF")  # a power cut may break it: it is then an empty one
-        return database
+        return sqlite3.connect(self._path, timeout=_LOCKED_S)

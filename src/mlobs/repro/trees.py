@@ -25,6 +25,7 @@ _MAX_THREADS = 8  # more do not read faster
 _PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
 _READ_S_PER_BYTE = 1e-9
 _OPEN_S = 3e-5  # for each file
+_MOST_THREADS = 8  # the memory gives no more
 _LOOKS = 1_000  # files between two looks at the clock: about 5 ms
 _BINARY = getattr(os, "O_BINARY", 0)
 _SCAN_KNOWS_INODES = sys.platform != "win32"
@@ -225,11 +226,18 @@ def _digest_of(content: bytes) -> bytes:
 
 
 def _digest_of_rest(start: bytes, handle: int) -> bytes:
-    """Of a large file, with all cores. Not mapped: if it were cut short meanwhile, the process would die."""
+    """Of a large file, with several cores. Not mapped: if it were cut short meanwhile, the process would die.
+
+    The threads are this hash's own: those of `AUTO` are shared, and a forked child waits for them for ever.
+    """
     from blake3 import blake3
 
+<<<<<<< HEAD
     # not blake3.AUTO: its threads outlive the call, and a child forked later would wait for them for ever
     one = blake3(start, max_threads=min(os.cpu_count() or 1, _MAX_THREADS))
+=======
+    one = blake3(start, max_threads=min(os.cpu_count() or 1, _MOST_THREADS))
+>>>>>>> fp
     portion = memoryview(bytearray(_PORTION_BYTES))
     with open(handle, "rb", buffering=0, closefd=False) as file:
         while size := file.readinto(portion):
