@@ -21,7 +21,6 @@ from mlobs.repro.stat_cache import Known, Stat, StatCache, stat_of
 from mlobs.repro.tables import hasher
 
 _SMALL_BYTES = 1 << 20  # threads made hashing of smaller files slower (measured: 2 x)
-_MAX_THREADS = 8  # more do not read faster
 _PORTION_BYTES = 1 << 24  # of a large file: enough for all threads of BLAKE3
 _READ_S_PER_BYTE = 1e-9
 _OPEN_S = 3e-5  # for each file
@@ -232,12 +231,7 @@ def _digest_of_rest(start: bytes, handle: int) -> bytes:
     """
     from blake3 import blake3
 
-<<<<<<< HEAD
-    # not blake3.AUTO: its threads outlive the call, and a child forked later would wait for them for ever
-    one = blake3(start, max_threads=min(os.cpu_count() or 1, _MAX_THREADS))
-=======
     one = blake3(start, max_threads=min(os.cpu_count() or 1, _MOST_THREADS))
->>>>>>> fp
     portion = memoryview(bytearray(_PORTION_BYTES))
     with open(handle, "rb", buffering=0, closefd=False) as file:
         while size := file.readinto(portion):
