@@ -45,17 +45,21 @@ def main() -> None:
 def show_snapshots(what: str, root: Path, folder: Path, repetitions: int) -> str:
     from mlobs.repro.code import snapshot_code
 
-    seconds, pack_bytes, tree = [], 0, ""
+    seconds, cpu_s, pack_bytes, tree = [], [], 0, ""
     calls = count_calls()
     for number in range(repetitions):
-        before = perf_counter()
+        before, before_cpu = perf_counter(), os.times()
         snapshot = snapshot_code(root, scratch=folder / f"scratch-{number}")
         seconds.append(perf_counter() - before)
+        cpu_s.append(sum(os.times()[:4]) - sum(before_cpu[:4]))
         tree, pack_bytes = snapshot.roots[0].tree, snapshot.roots[0].pack_bytes
         shutil.rmtree(folder / f"scratch-{number}")
     is_aimed_at = repetitions > 3 or "no " not in what
     show(what, median(seconds), "s", TARGET_S if is_aimed_at and "without" not in what else None)
-    note(f"    {spread(seconds)}; {len(calls) // repetitions} calls of git; pack {pack_bytes:,} B; {load()}")
+    note(f"    {spread(seconds)}")
+    note(
+        f"    CPU {median(cpu_s):.2f} s, git's own included; {len(calls) // repetitions} calls of git; pack {pack_bytes:,} B; {load()}"
+    )
     calls.clear()
     return tree
 
