@@ -166,6 +166,8 @@ class _Capture:
         told = {name for name, one in entries.items() if one.is_hidden and name in selection.taken}
         absent = {name for name in told if entries[name].tag == "S" and selection.taken[name] is None}
         selection.warn_of("git was told not to look at it, it was captured as it is", told - absent)
+        absent_modules = {name for name in _modules(entries.items()) if not self._is_checked_out(name)}
+        selection.warn_of("a submodule that is not checked out was not captured", absent_modules)
         if absent:
             selection.warn(
                 f"{len(absent)} files are outside of the sparse checkout: they are not in the tree"
@@ -250,11 +252,10 @@ class _Capture:
     def modules(self) -> tuple[str, ...]:
         """The submodules that are checked out, by their place in the tree."""
         names = _modules(self._index.entries.items())
-        return tuple(
-            os.fsdecode(name)
-            for name in names
-            if (self._repository.top / os.fsdecode(name) / ".git").exists()
-        )
+        return tuple(os.fsdecode(name) for name in names if self._is_checked_out(name))
+
+    def _is_checked_out(self, name: bytes) -> bool:
+        return (self._repository.top / os.fsdecode(name) / ".git").exists()
 
 
 def _modules(entries: Iterable[tuple[bytes, Entry]]) -> list[bytes]:
