@@ -24,6 +24,7 @@ BENCHMARKS = (
     "many_runs",
     "endurance",
     "appinsights",
+    "code_snapshot",
 )
 
 

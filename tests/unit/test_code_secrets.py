@@ -159,6 +159,7 @@ def test_a_secret_in_a_whole_pack_is_left_out_but_one_that_was_pushed_stays_wher
 
     assert (of_pushed.roots[0].excluded, of_pushed.roots[0].pack_bytes) == ((), 0)
     assert [one.path for one in of_unpushed.roots[0].excluded] == [".env", "old.py"]
+    assert (of_unpushed.roots[0].is_dirty, of_unpushed.roots[0].patch) == (False, None)
     content = unpacked(tmp_path, of_unpushed)
     assert secret.encode() not in content
     assert b"hunter2" not in content

@@ -267,6 +267,41 @@ def test_submodules_are_roots_of_their_own_and_repositories_inside_are_listed(tm
     assert on_disk(restored(tmp_path, snapshot)) == on_disk(repository)
 
 
+def test_a_submodule_that_is_not_checked_out_is_named(tmp_path, repository):
+    library = new_repository(tmp_path / "library", {"lib.py": "v = 1\n"})
+    git(repository, "submodule", "--quiet", "add", str(library), "library")
+    commit(repository)
+    git(repository, "submodule", "deinit", "-q", "-f", "library")
+
+    snapshot = captured(tmp_path, repository)
+
+    assert snapshot.roots[0].warnings == ("a submodule that is not checked out was not captured: library",)
+    assert on_disk(restored(tmp_path, snapshot)) == on_disk(repository)
+
+
+def test_what_is_neither_a_file_nor_a_link_is_listed(tmp_path, repository):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this platform has no named pipes")
+    (repository / "model.py").unlink()
+    os.mkfifo(repository / "model.py")
+
+    (root,) = captured(tmp_path, repository).roots
+
+    assert [(one.path, one.reason) for one in root.excluded] == [
+        ("model.py", "it is neither a file nor a link")
+    ]
+
+
+def test_an_index_that_is_damaged_is_replaced_by_the_commit(tmp_path, repository):
+    make_dirty(repository)
+    (repository / ".git" / "index").write_bytes(b"damaged")
+
+    snapshot = captured(tmp_path, repository)
+
+    assert any("the index could not be read" in warning for warning in snapshot.roots[0].warnings)
+    assert on_disk(restored(tmp_path, snapshot)) == on_disk(repository)
+
+
 def test_edits_that_git_was_told_not_to_see_are_captured_and_named(tmp_path, repository):
     git(repository, "update-index", "--assume-unchanged", "model.py")
     git(repository, "update-index", "--skip-worktree", "both.py")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlobs.errors import UsageError
+from mlobs.secrets import masked
 
 TIMEOUT_S = 30.0  # of one call; the slowest that was measured, a whole pack of 100 MB, takes 4 s
 _SETTINGS = {
@@ -83,7 +84,7 @@ def git(
         _end(process)
         raise GitFailed(f"git {_verb(arguments)} did not end within {timeout_s:g} s in {cwd}") from error
     if process.returncode not in fine:
-        said = " ".join(err.decode("utf-8", "replace").split())[:_SAID]
+        said = masked(" ".join(err.decode("utf-8", "replace").split()))[:_SAID]
         raise GitFailed(f"git {_verb(arguments)} failed in {cwd} with {process.returncode}: {said}")
     return out
 

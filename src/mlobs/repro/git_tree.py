@@ -68,12 +68,13 @@ def capture_repository(
     capture = _Capture(repository, scratch, index, Selection(repository.top, limits, outputs))
     capture.take_files()
     capture.warn_of_state(started_at)
-    base, found = capture.packable(None if is_whole else capture.base())
-    tree = capture.write_tree()
+    base, tree, found = capture.packable(None if is_whole else capture.base())
     pack = folder.with_name(f"{folder.name}.pack")
     is_packed = capture.tree_of(base) != tree
     size = write_pack(scratch, tree, base, found, pack) if is_packed else 0
-    return CapturedRoot(capture.root(place, tree, base, size), pack if is_packed else None, capture.modules())
+    return CapturedRoot(
+        capture.root(place, tree, base, size, found), pack if is_packed else None, capture.modules()
+    )
 
 
 class _Capture:
@@ -168,6 +169,8 @@ class _Capture:
         told = {name for name, one in entries.items() if one.is_hidden and name in selection.taken}
         absent = {name for name in told if entries[name].tag == "S" and selection.taken[name] is None}
         selection.warn_of("git was told not to look at it, it was captured as it is", told - absent)
+        absent_modules = {name for name in _modules(entries.items()) if not self._is_checked_out(name)}
+        selection.warn_of("a submodule that is not checked out was not captured", absent_modules)
         if absent:
             selection.warn(
                 f"{len(absent)} files are outside of the sparse checkout: they are not in the tree"
@@ -201,8 +204,8 @@ class _Capture:
         """Write what the index has now; return the id."""
         return index_of.write_tree(self._scratch, self._trees)
 
-    def packable(self, base: str | None) -> tuple[str | None, list[Difference]]:
-        """Take files with secrets out of the index; return the base, and what the tree has beyond it."""
+    def packable(self, base: str | None) -> tuple[str | None, str, list[Difference]]:
+        """Take files with secrets out of the index; return the base, the tree, and what it has beyond."""
         tree = self.write_tree()
         found = differences(self._scratch, self.tree_of(base), tree)
         limit = self._selection.limits.total_bytes
@@ -217,14 +220,19 @@ class _Capture:
             for name, is_named in secret.items():
                 self._selection.leave_out(name, SECRET_NAME if is_named else SECRET_INSIDE)
             index_of.leave_out(self._scratch, secret)
-            found = differences(self._scratch, self.tree_of(base), self.write_tree())
-        return base, found
+            tree = self.write_tree()
+            found = differences(self._scratch, self.tree_of(base), tree)
+        return base, tree, found
 
-    def root(self, place: str, tree: str, base: str | None, size_bytes: int) -> CodeRoot:
+    def root(
+        self, place: str, tree: str, base: str | None, size_bytes: int, found: list[Difference]
+    ) -> CodeRoot:
         """All that is known."""
         repository, selection = self._repository, self._selection
-        changes = differences(self._scratch, repository.head_tree, tree)
-        visible = [one for one in changes if one.name not in self._converted]
+        is_head = base == repository.commit
+        changes = found if is_head else differences(self._scratch, repository.head_tree, tree)
+        hidden = self._converted | (set(selection.excluded) - self._changed)  # as they are in the commit
+        visible = [one for one in changes if one.name not in hidden]
         patch = None
         if repository.head_tree:
             patch = readable_patch(self._scratch, repository.head_tree, tree, visible)
@@ -247,11 +255,10 @@ class _Capture:
     def modules(self) -> tuple[str, ...]:
         """The submodules that are checked out, by their place in the tree."""
         names = _modules(self._index.entries.items())
-        return tuple(
-            os.fsdecode(name)
-            for name in names
-            if (self._repository.top / os.fsdecode(name) / ".git").exists()
-        )
+        return tuple(os.fsdecode(name) for name in names if self._is_checked_out(name))
+
+    def _is_checked_out(self, name: bytes) -> bool:
+        return (self._repository.top / os.fsdecode(name) / ".git").exists()
 
 
 def _modules(entries: Iterable[tuple[bytes, Entry]]) -> list[bytes]:

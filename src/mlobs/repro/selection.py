@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlobs.repro.code_root import Excluded, Limits, shown
 from mlobs.repro.code_secrets import has_secret_name
@@ -32,6 +33,7 @@ _MADE = frozenset(
     }
 )
 _DIGEST_BYTES = 1 << 30  # 0.2 s of hashing; of larger files the size alone is kept
+_CHUNK_BYTES = 1 << 20
 _MOST_LISTED = 50  # warnings of one kind
 
 
@@ -144,11 +146,14 @@ class Selection:
 
 
 def content_digest(path: Path) -> str | None:
-    """The BLAKE3 digest of a file; None if it cannot be read."""
+    """The BLAKE3 digest of a file; None if it cannot be read.
+
+    It is not mapped: a file that is cut while it is read would be a SIGBUS.
+    """
     from blake3 import blake3
 
     try:
-        return "blake3:" + blake3(max_threads=1).update_mmap(path).hexdigest()
+        return f"blake3:{_digested(path, blake3())}"
     except OSError:  # it was there a moment ago, or belongs to another user: the size is known
         return None
 
@@ -159,11 +164,14 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    digest = hashlib.sha256()
+    return _digested(path, hashlib.sha256())
+
+
+def _digested(path: Path, digest: Any) -> str:
     with path.open("rb") as reading:
-        while chunk := reading.read(1 << 20):
+        while chunk := reading.read(_CHUNK_BYTES):
             digest.update(chunk)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _state(path: Path) -> os.stat_result | None:
