@@ -31,7 +31,7 @@ PATIENCE_S = 120.0  # how long a reader may be polled: machines of continuous in
 
 
 def environment(**more):
-    """The environment of a program: this one's, without settings of mlobs or MLflow, and without snapshots."""
+    """The environment of a program: this one's without settings of mlobs or MLflow; no snapshots."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOBS_", "MLFLOW_"))}
     return {**kept, "MLOBS_REPRO": "off", **more}
 

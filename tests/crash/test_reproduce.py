@@ -1,10 +1,10 @@
 """Real trainings, run again from their record: every verdict, and what it names as the cause."""
 
 import json
-import os
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
 import pytest
 from programs import environment, eventually, only_run, run, write
@@ -110,9 +110,8 @@ def reproduce(place, *options, **env):
 
 def other_kernel():
     """A kernel of OpenBLAS that this machine has, and does not choose by itself."""
-    from threadpoolctl import threadpool_info
-
     import numpy as np
+    from threadpoolctl import threadpool_info
 
     np.ones((2, 2)) @ np.ones((2, 2))
     mine = {one.get("architecture") for one in threadpool_info() if one["internal_api"] == "openblas"}
@@ -320,7 +319,7 @@ def test_the_environment_is_made_again_and_gives_the_same(place, tmp_path):
     made = subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=False, timeout=240)
     if made.returncode != 0:
         pytest.skip("no package index can be reached")
-    sources = os.path.dirname(os.path.dirname(mlobs.__file__))
+    sources = str(Path(mlobs.__file__).parent.parent)
     source = SUMMING.replace("0.5", "float(numpy.float32(0.1))").replace(
         "import mlobs", "import numpy\nimport mlobs"
     )

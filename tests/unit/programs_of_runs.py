@@ -38,9 +38,7 @@ def parts(**other):
     }
     facts |= {name.replace("__", "/"): value for name, value in other.items()}
     return [
-        Snapshot(1001.0, part, {}, missing=value)
-        if isinstance(value, str)
-        else Snapshot(1001.0, part, value)
+        Snapshot(1001.0, part, {}, missing=value) if isinstance(value, str) else Snapshot(1001.0, part, value)
         for part, value in facts.items()
         if value is not None
     ]

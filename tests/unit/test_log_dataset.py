@@ -85,7 +85,10 @@ def test_a_link_is_recorded_as_the_path_that_was_given(tracker, tmp_path):
 @pytest.mark.parametrize(
     ("uri", "strength"),
     [
-        ("s3://bucket/train.csv?X-Amz-Signature=abcdef0123456789&X-Amz-Credential=AKIAABCDEFGHIJKLMNOP", "name"),
+        (
+            "s3://bucket/train.csv?X-Amz-Signature=abcdef0123456789&X-Amz-Credential=AKIAABCDEFGHIJKLMNOP",
+            "name",
+        ),
         ("https://me:s3cr3t-pass@host/train.csv?token=abcdef0123456789", "name"),
         ("https://acc.blob.core.windows.net/c/t.csv?sv=2022&sig=abcdef0123456789%3D", "name"),
         ("azureml:prices:3", "pinned"),
@@ -96,9 +99,7 @@ def test_a_uri_is_recorded_without_its_secrets(tracker, uri, strength):
     assert one.strength == strength
     assert one.source.startswith(uri[:8])
     assert one.source.partition("://")[0] == uri.partition("://")[0]
-    everywhere = b"".join(
-        path.read_bytes() for path in tracker.settings.store.rglob("*") if path.is_file()
-    )
+    everywhere = b"".join(path.read_bytes() for path in tracker.settings.store.rglob("*") if path.is_file())
     for secret in (b"abcdef0123456789", b"s3cr3t-pass", b"AKIAABCDEFGHIJKLMNOP"):
         assert secret not in everywhere
 

@@ -35,7 +35,9 @@ def key_of(store, *events, snapshot=None, params=None, **facts):
 
 def test_the_same_program_has_the_same_key_in_another_folder_and_at_another_time(store):
     elsewhere = parts(
-        entry=entry("/mnt/b/checkout", command=["/opt/python", "-u", "/mnt/b/checkout/train.py", "--lr", "0.1"]),
+        entry=entry(
+            "/mnt/b/checkout", command=["/opt/python", "-u", "/mnt/b/checkout/train.py", "--lr", "0.1"]
+        ),
         code=CODE | {"path": "/mnt/b/checkout", "pack_bytes": 9, "commit": "c" * 40},
     )
     key = key_of(store)
@@ -166,7 +168,9 @@ def test_a_child_whose_parent_is_gone_has_no_recipe_and_no_fault(store):
 def test_the_machine_is_its_kernels_and_threads(store):
     def machine(threads, **other):
         library = {"api": "openblas", "file": "libopenblas.so", "architecture": "Zen", "threads": threads}
-        return recipe_of(program_run(store, snapshot=parts(native=NATIVE | {"libraries": [library]}, **other)))
+        return recipe_of(
+            program_run(store, snapshot=parts(native=NATIVE | {"libraries": [library]}, **other))
+        )
 
     assert machine(2).machine == machine(2, code=CODE | {"tree": "b" * 40}).machine
     assert machine(2).machine != machine(1).machine

@@ -134,7 +134,11 @@ def test_a_store_that_nobody_used_has_no_versions(tmp_path):
 
 def test_threads_that_register_at_once_leave_whole_files_alone(store):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: keep(store, FRAME.assign(x=float(number % 4)), str(number % 2)), range(64)))
+        list(
+            pool.map(
+                lambda number: keep(store, FRAME.assign(x=float(number % 4)), str(number % 2)), range(64)
+            )
+        )
     assert len(versions(store)) == 4
     assert not [path for path in store.datasets.rglob(".*")]
 

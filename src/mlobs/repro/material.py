@@ -21,6 +21,8 @@ from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
 
+_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
+
 
 @dataclass(frozen=True)
 class Material:
@@ -108,9 +110,14 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
-        late = [line for root, _ in self.code.values() for line in root.warnings if "after" in line]
-        changed = self._facts("modules").get("changed", [])
-        return [*late, *(f"{path} was edited after the program had begun" for path in changed)]
+        late = [line for root in self.roots for line in root.warnings if line.startswith(_LATE)]
+        modules = self._facts("modules")
+        late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
+        late += [
+            f"{path} was imported, and git ignores it: it was not captured"
+            for path in modules.get("ignored", ())
+        ]
+        return late
 
     def _facts(self, part: str) -> dict[str, Any]:
         one = self.root.snapshots.get(part)

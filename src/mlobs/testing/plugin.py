@@ -41,7 +41,7 @@ def mlobs_tracker(
     monkeypatch.setenv("MLOBS_STORE", str(store))
     with monkeypatch.context() as there:
         there.chdir(tmp_path)  # where no configuration file is
-        tracker = Tracker("tests", backends=[mlobs_backend], delivery="thread", on_error="raise")
+        tracker = Tracker("tests", backends=[mlobs_backend], delivery="thread", on_error="raise", repro="off")
     monkeypatch.setattr(api, "_default_tracker", lambda: tracker)
     before = set(program().runs)
     yield tracker
