@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGIN_VENV := .venv-azureml-mlflow
+WORKERS ?= 3
 SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: azurite demo test test-slow test-azureml-mlflow soak check kusto format bench clean
 
@@ -15,11 +17,11 @@ demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 # What takes longer: every death in every backend, faulty servers, calls that hang.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 # Azure ML by the MLflow protocol. Its plugin allows MLflow up to 3.15, so it has an environment of its own.
 test-azureml-mlflow: $(PLUGIN_VENV)/.ready

@@ -79,7 +79,7 @@ PLAIN = {
 ARRAYS = {
     "f32": np.arange(6, dtype="f4").reshape(2, 3), "f64": np.array([0.0, -0.0, np.inf]),
     "i8": np.array([-1], "i1"),
-    "i64": np.arange(3), "u16": np.array([7], "u2"), "b8": np.array([True, False]),
+    "i64": np.arange(3), "u16": np.array([7], "u2"), "bool": np.array([True, False]),
     "c64": np.array([1 + 2j], "c8"),
     "f16": np.array([1.5], "f2"), "scalar": np.float64(1.5), "0-d": np.array(1.5),
     "empty": np.zeros((0, 2)),
@@ -100,6 +100,13 @@ def test_the_encoding_is_frozen(name):
     golden = json.loads(GOLDEN.read_text())
 
     assert text_of({**PLAIN, **ARRAYS}[name]) == golden[name]
+
+
+@pytest.mark.parametrize("name", ["f32", "f64", "i8", "i64", "u16", "bool", "c64", "f16", "0-d", "empty"])
+def test_the_leaf_of_an_array_is_the_fingerprint_of_that_array(name):
+    array = ARRAYS[name]
+
+    assert f"afp1:{array_digest(array).hex()}" == mlobs.fingerprint(array).text
 
 
 def test_every_value_has_a_fingerprint_of_its_own():

@@ -88,7 +88,7 @@ def test_nan_stays_nan(value):
         *("0.5", b"1", None, 1j, [0.5], {}, object(), pd.NA, pd.DataFrame({"a": [1]})),
         *(np.zeros(3), Tensor(0.0, (2,)), np.array(["a"])),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_number_is_refused_by_name(value):
     with pytest.raises(UsageError, match=r"metric 'loss' is .*expected a "):
