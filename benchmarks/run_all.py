@@ -24,7 +24,10 @@ BENCHMARKS = (
     "many_runs",
     "endurance",
     "appinsights",
+    "fingerprints",
+    "model_fingerprints",
     "code_snapshot",
+    "environment",
 )
 
 
