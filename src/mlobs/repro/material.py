@@ -21,6 +21,8 @@ from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
 
+CHANGED_LATE = "changed after the start"  # how a warning of captured code begins
+
 
 @dataclass(frozen=True)
 class Material:
@@ -100,6 +102,7 @@ class Material:
         """Say what was not captured, and why."""
         parts = (ENTRY, "code", "environment", "native")
         found: list[tuple[str, Snapshot | None]] = [(part, self.root.snapshots.get(part)) for part in parts]
+        found += [(one.part, one) for one in code_parts(self.root).values() if one.part != "code"]
         return [
             f"{part}: {one.missing if one is not None else 'not captured'}"
             for part, one in found
@@ -108,7 +111,8 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
-        late = [line for root, _ in self.code.values() for line in root.warnings if "after" in line]
+        warnings = [line for root, _ in self.code.values() for line in root.warnings]
+        late = [line for line in warnings if line.startswith(CHANGED_LATE)]
         changed = self._facts("modules").get("changed", [])
         return [*late, *(f"{path} was edited after the program had begun" for path in changed)]
 
