@@ -83,7 +83,9 @@ def test_existing_files_and_folders_are_data_as_texts_and_as_paths(table, monkey
     assert datasets_in(given) == given
 
 
-@pytest.mark.parametrize("text", ["gone.csv", "/no/such/folder", "a\0b.csv", "x" * 5000 + ".csv", ".", "", "train"])
+@pytest.mark.parametrize(
+    "text", ["gone.csv", "/no/such/folder", "a\0b.csv", "x" * 5000 + ".csv", ".", "", "train"]
+)
 def test_texts_that_name_nothing_are_no_data(text, table, monkeypatch):
     monkeypatch.chdir(table.parent)
     (table.parent / "train").mkdir()
@@ -114,7 +116,9 @@ def test_a_path_that_is_written_to_is_no_data(name, table):
     assert datasets_in({name: str(table)}) == {}
 
 
-@pytest.mark.parametrize("name", ["data", "routes", "catalog", "input_path", "prediction_source", "about", "template"])
+@pytest.mark.parametrize(
+    "name", ["data", "routes", "catalog", "input_path", "prediction_source", "about", "template"]
+)
 def test_a_name_that_only_holds_such_a_word_is_no_output(name, table):
     assert datasets_in({name: str(table)}).keys() == {name}
 

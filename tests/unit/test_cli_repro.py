@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 import mlobs as package
 from mlobs.cli.app import app
-from mlobs.events import Params, RunStarted
+from mlobs.events import Params, RunFinished, RunStarted
 from mlobs.journal.process import this_process
 from mlobs.journal.store import Store
 
@@ -60,7 +59,7 @@ def as_json(*arguments, code=0):
 
 
 def test_verify_prints_the_verdict_and_exits_with_it(store):
-    first, second = (program_run(store, *losses(0.5), model()) for _ in range(2))
+    first, second = (program_run(store, *losses(0.5), model(), at=at) for at in (1000.0, 2000.0))
     printed = mlobs("verify", first.run_id, second.run_id).stdout.splitlines()
     assert printed[0].startswith("IDENTICAL: ")
     assert printed[1] == f"compared 1 metric values and 1 model of {first.run_id}"
@@ -70,7 +69,7 @@ def test_verify_prints_the_verdict_and_exits_with_it(store):
 
 def test_equivalent_is_no_failure_but_with_strict(store):
     first = program_run(store, *losses(0.5))
-    program_run(store, *losses(0.5 + 1e-9), snapshot=parts(native=None))
+    program_run(store, *losses(0.5 + 1e-9), snapshot=parts(native=None), at=2000.0)
     assert as_json("verify", first.run_id, "latest")["verdict"] == "equivalent"
     assert as_json("verify", first.run_id, "latest", "--strict", code=1)["exit_code"] == 1
     assert as_json("verify", first.run_id, "latest", "--rtol", "0", code=1)["verdict"] == "different"
@@ -78,7 +77,7 @@ def test_equivalent_is_no_failure_but_with_strict(store):
 
 def test_nan_and_infinity_in_a_verdict_are_strict_json(store):
     first = program_run(store, *losses(float("nan")))
-    program_run(store, *losses(float("inf")), snapshot=parts(native=None))
+    program_run(store, *losses(float("inf")), snapshot=parts(native=None), at=2000.0)
     document = as_json("verify", first.run_id, "latest", code=1)
     assert document["first_divergence"]["first"] == "NaN"
     assert document["first_divergence"]["relative"] == "Infinity"
@@ -103,10 +102,9 @@ def test_diff_of_equal_runs_says_that_nothing_differs(store):
 
 
 def test_diff_of_runs_that_nobody_can_tell_apart_names_the_doubt(store):
-    for _ in range(2):
-        run = program_run(store, dataset(text="name:s3://a", strength="name"))
-    first = package.load_run(store.runs()[0].run_id, store=store.path)
-    printed = mlobs("diff", first.run_id, run.run_id).stdout
+    unknown = dataset(text="name:s3://a", strength="name")
+    first, second = (program_run(store, unknown) for _ in range(2))
+    printed = mlobs("diff", first.run_id, second.run_id).stdout
     assert "cannot be told" in printed
     assert printed.endswith("nothing differs\n")
 
@@ -125,13 +123,12 @@ def test_diff_of_runs_that_nobody_can_tell_apart_names_the_doubt(store):
 def test_a_run_that_does_not_exist_is_one_line_that_says_what_to_type(store, command):
     program_run(store, *losses(0.5))
     result = mlobs(*command, code=2)
-    assert result.stderr == (
-        f"mlobs: no run 'gone' in the store {store.path} - `mlobs runs` lists them\n"
-    )
+    assert result.stderr == (f"mlobs: no run 'gone' in the store {store.path} - `mlobs runs` lists them\n")
     assert result.stdout == ""
 
 
-def test_in_an_empty_store_too(store):
+@pytest.mark.usefixtures("store")
+def test_in_an_empty_store_too():
     assert "no run 'latest'" in mlobs("verify", "latest", code=2).stderr
     assert "no run 'latest'" in mlobs("diff", "latest", "latest", code=2).stderr
     assert "no run 'latest'" in mlobs("reproduce", "latest", code=2).stderr
@@ -149,7 +146,17 @@ def test_datasets_lists_every_version_and_how_many_runs_used_it(store):
             run.log_dataset("prices", data, version=version)
         ids.append(run.id)
     lines = mlobs("datasets").stdout.splitlines()
-    assert lines[0].split() == "name version strength rows size runs first used fingerprint".split()
+    assert lines[0].split() == [
+        "name",
+        "version",
+        "strength",
+        "rows",
+        "size",
+        "runs",
+        "first",
+        "used",
+        "fingerprint",
+    ]
     assert [line.split()[0] for line in lines[1:]] == ["prices", "prices"]
     rows = as_json("datasets", "prices")
     assert {one["label"]: sorted(one["runs"]) for one in rows} == {
@@ -159,7 +166,8 @@ def test_datasets_lists_every_version_and_how_many_runs_used_it(store):
     assert as_json("datasets", "other") == []
 
 
-def test_datasets_of_a_store_without_any_says_how_to_get_one(store):
+@pytest.mark.usefixtures("store")
+def test_datasets_of_a_store_without_any_says_how_to_get_one():
     result = mlobs("datasets")
     assert result.stdout == ""
     assert 'no dataset yet - in a run, type: run.log_dataset("train", data)' in result.stderr
@@ -194,20 +202,24 @@ def run_command(*arguments, **how):
     )
 
 
-def test_run_exits_as_the_program_does_and_passes_its_arguments(place):
+@pytest.mark.usefixtures("place")
+def test_run_exits_as_the_program_does_and_passes_its_arguments():
     code = "import sys; print(sys.argv[1:]); sys.exit(7)"
     done = run_command("--", sys.executable, "-c", code, "--seed", "x", "--", "y")
     assert (done.returncode, done.stdout) == (7, "['--seed', 'x', '--', 'y']\n")
     assert done.stderr == ""
 
 
-def test_run_fixes_what_has_to_be_fixed_before_python_starts(place):
-    code = "import os; print(*[os.environ.get(n) for n in ('PYTHONHASHSEED', 'MLOBS_SEED', 'CUBLAS_WORKSPACE_CONFIG')])"
+@pytest.mark.usefixtures("place")
+def test_run_fixes_what_has_to_be_fixed_before_python_starts():
+    names = ["PYTHONHASHSEED", "MLOBS_SEED", "CUBLAS_WORKSPACE_CONFIG"]
+    code = f"import os; print(*[os.environ.get(name) for name in {names}])"
     done = run_command("--seed", "7", "--", sys.executable, "-c", code)
     assert done.stdout.split() == ["7", "7", ":4096:8"]
 
 
-def test_run_says_what_is_wrong_with_what_was_typed(place):
+@pytest.mark.usefixtures("place")
+def test_run_says_what_is_wrong_with_what_was_typed():
     assert mlobs("run", code=2).stderr == (
         "mlobs: there is nothing to start - type: mlobs run --seed 7 -- python train.py\n"
     )
@@ -216,13 +228,15 @@ def test_run_says_what_is_wrong_with_what_was_typed(place):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
-def test_run_exits_with_128_and_the_signal_that_ended_the_program(place):
+@pytest.mark.usefixtures("place")
+def test_run_exits_with_128_and_the_signal_that_ended_the_program():
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     assert run_command("--", sys.executable, "-c", code).returncode == 128 + 9
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="signals of POSIX")
-def test_a_signal_to_run_reaches_the_program_and_its_end_is_awaited(place):
+@pytest.mark.usefixtures("place")
+def test_a_signal_to_run_reaches_the_program_and_its_end_is_awaited():
     code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('ended', flush=True), sys.exit(5)))\n"
@@ -278,9 +292,7 @@ def project(place):
         ):
             subprocess.run(["git", *command], cwd=folder, env=_clean(), check=True)
         subprocess.run([sys.executable, "fit.py", "0.1"], cwd=folder, env=_clean(), check=True, timeout=60)
-        until = time.monotonic() + 60
-        while "mlobs.recipe" not in package.load_run("latest", store=folder / ".mlobs").tags:
-            assert time.monotonic() < until, "the snapshot is not complete"
+        assert "mlobs.recipe" in package.load_run("latest", store=folder / ".mlobs").tags
         return folder
 
     return make
@@ -288,7 +300,7 @@ def project(place):
 
 def _clean():
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOBS_")}
-    return kept | {"GIT_CONFIG_GLOBAL": os.devnull}
+    return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "MLOBS_DELIVERY": "thread"}  # it ends with its snapshot
 
 
 def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
@@ -350,17 +362,9 @@ def test_a_run_of_several_ranks_asks_for_its_launcher(store):
 
 def test_a_run_that_was_resumed_is_noted(store):
     folder, writer = open_run(store, Params(1000.0, {"lr": 1}))
-    again = RunStarted(2000.0, folder.run_id, "churn", "baseline", this_process(), attempt=2)
-    writer.append(again)
+    writer.append(RunStarted(2000.0, folder.run_id, "churn", "baseline", this_process(), attempt=2))
+    writer.append(RunFinished(2060.0, "FINISHED"))
     writer.close()
-    run = package.load_run(folder.run_id, store=store.path)
-    if run.status == "RUNNING":
-        from mlobs.journal.writer import Writer
-        from mlobs.events import RunFinished
-
-        end = Writer(folder.path, folder.run_id)
-        end.append(RunFinished(2060.0, "FINISHED"))
-        end.close()
     document = as_json("reproduce", folder.run_id, "--env", "current", code=4)
     assert document["notes"] == ["the run was resumed, 2 attempts in all: the program runs through at once"]
 

@@ -109,7 +109,18 @@ def test_what_a_clock_measured_is_not_compared_and_is_named(compared, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["loss", "timesteps", "sentiment", "items", "atoms", "time_mae", "n_papers", "total_timesteps", "perplexity"]
+    "name",
+    [
+        "loss",
+        "timesteps",
+        "sentiment",
+        "items",
+        "atoms",
+        "time_mae",
+        "n_papers",
+        "total_timesteps",
+        "perplexity",
+    ],
 )
 def test_what_only_sounds_like_a_clock_is_compared(compared, name):
     assert not compared(losses(1.0, name=name), losses(2.0, name=name)).is_identical

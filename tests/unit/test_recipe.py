@@ -1,4 +1,4 @@
-"""A run's recipe: the same for the same program, wherever it runs, and another for whatever else is different."""
+"""A run's recipe: the same for the same program, wherever it runs, and another for whatever differs."""
 
 import os
 import subprocess
@@ -35,7 +35,9 @@ def key_of(store, *events, snapshot=None, params=None, **facts):
 
 def test_the_same_program_has_the_same_key_in_another_folder_and_at_another_time(store):
     elsewhere = parts(
-        entry=entry("/mnt/b/checkout", command=["/opt/python", "-u", "/mnt/b/checkout/train.py", "--lr", "0.1"]),
+        entry=entry(
+            "/mnt/b/checkout", command=["/opt/python", "-u", "/mnt/b/checkout/train.py", "--lr", "0.1"]
+        ),
         code=CODE | {"path": "/mnt/b/checkout", "pack_bytes": 9, "commit": "c" * 40},
     )
     key = key_of(store)
@@ -92,7 +94,7 @@ def test_the_address_of_an_object_makes_no_other_recipe(store):
     assert key_of(store, params={"net": "<Other object at 0x7f00>"}) != keys[0]
 
 
-def test_a_notebook_is_its_cells_and_not_the_file_of_its_connection(store, tmp_path):
+def test_a_notebook_is_its_cells_and_not_the_file_of_its_connection(store):
     def key(cells, connection):
         folder, writer = open_run(
             store,
@@ -166,7 +168,9 @@ def test_a_child_whose_parent_is_gone_has_no_recipe_and_no_fault(store):
 def test_the_machine_is_its_kernels_and_threads(store):
     def machine(threads, **other):
         library = {"api": "openblas", "file": "libopenblas.so", "architecture": "Zen", "threads": threads}
-        return recipe_of(program_run(store, snapshot=parts(native=NATIVE | {"libraries": [library]}, **other)))
+        return recipe_of(
+            program_run(store, snapshot=parts(native=NATIVE | {"libraries": [library]}, **other))
+        )
 
     assert machine(2).machine == machine(2, code=CODE | {"tree": "b" * 40}).machine
     assert machine(2).machine != machine(1).machine

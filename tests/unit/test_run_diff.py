@@ -26,7 +26,9 @@ def diffed(store, first, second):
 
 def test_of_a_run_and_its_equal_nothing_differs(store):
     events = [dataset(), *losses(0.5, float("nan")), model()]
-    found = diffed(store, program_run(store, *events, params={"lr": 1}), program_run(store, *events, params={"lr": 1}))
+    found = diffed(
+        store, program_run(store, *events, params={"lr": 1}), program_run(store, *events, params={"lr": 1})
+    )
     assert found.is_empty
     assert found.doubts == ()
 
@@ -92,7 +94,7 @@ def test_a_tree_that_cannot_be_restored_here_is_still_named(store):
 
 
 def test_a_run_that_does_not_exist_says_what_to_type(store):
-    with pytest.raises(UsageError, match="no run 'gone' in the store .* - `mlobs runs` lists them"):
+    with pytest.raises(UsageError, match=r"no run 'gone' in the store .* - `mlobs runs` lists them"):
         diff_runs("gone", "latest", store=store.path)
 
 
@@ -126,8 +128,8 @@ def test_the_code_of_real_programs_is_compared_line_by_line(tmp_path, is_reposit
         subprocess.run([sys.executable, "fit.py"], cwd=project, env=environment, check=True, timeout=60)
         runs.append(mlobs.load_run("latest", store=tmp_path / "store"))
     found = diff_runs(runs[0].run_id, runs[1].run_id, store=tmp_path / "store")
-    assert "-    run.log_metric(\"loss\", 0.1)" in found.code
-    assert "+    run.log_metric(\"loss\", 0.2)" in found.code
+    assert '-    run.log_metric("loss", 0.1)' in found.code
+    assert '+    run.log_metric("loss", 0.2)' in found.code
     assert "+new" in found.code
     assert "binary file weights.bin differs" in found.code
     assert found.metrics[0].metric == "loss"

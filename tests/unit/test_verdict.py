@@ -42,7 +42,12 @@ OUTSIDE = result(divergences=(NEAR, FAR))
         ([OUTSIDE, OUTSIDE], [IDENTICAL], [], "different"),
         ([result(unmatched=("metric loss: 2 values of one run alone",))], [], [], "different"),
         ([result(params=("param lr: 0.1 -> 0.2",))], [], [], "inputs-differ"),
-        ([result(datasets=("dataset train: column x changed",), divergences=(NEAR,))], [], [], "inputs-differ"),
+        (
+            [result(datasets=("dataset train: column x changed",), divergences=(NEAR,))],
+            [],
+            [],
+            "inputs-differ",
+        ),
         ([OUTSIDE, OUTSIDE], [OUTSIDE], [], "nondeterministic"),
         ([WITHIN, WITHIN], [WITHIN], [], "nondeterministic"),
         ([IDENTICAL, WITHIN], [WITHIN], [], "nondeterministic"),

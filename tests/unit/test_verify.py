@@ -61,7 +61,9 @@ def test_on_another_machine_it_is_equivalent_or_different_and_the_cause_is_named
     assert near.causes
     far = verified(store, first, tagged(store, *losses(0.6), snapshot=other_machine()))
     assert (far.verdict, far.exit_code) == ("different", 1)
-    assert verified(store, first, mlobs.load_run("latest", store=store.path), rtol=0.5).verdict == "equivalent"
+    assert (
+        verified(store, first, mlobs.load_run("latest", store=store.path), rtol=0.5).verdict == "equivalent"
+    )
 
 
 def test_of_machines_that_are_not_known_nobody_says_that_they_are_the_same(store):
@@ -111,7 +113,10 @@ def test_nothing_like_it_and_nothing_known_say_what_to_type(store):
     ("other", "line"),
     [
         ({"params": {"lr": 0.2}}, "param lr: 0.1 -> 0.2"),
-        ({"snapshot": parts(code={"path": "/p", "place": "", "tree": "b" * 40, "kind": "plain"})}, "code of the program"),
+        (
+            {"snapshot": parts(code={"path": "/p", "place": "", "tree": "b" * 40, "kind": "plain"})},
+            "code of the program",
+        ),
         ({"events": [dataset(text="tfp1:2")]}, "dataset train: the content changed"),
     ],
     ids=["params", "code", "data"],

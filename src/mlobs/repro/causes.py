@@ -15,7 +15,7 @@ _MOST_METRICS = 5
 
 
 def causes(first: Material, second: Material, *, has_same_code: bool = False) -> list[str]:
-    """Return what differs of code, start, seeds, kernels, threads, variables, packages and machines, a line each.
+    """Return what differs of code, start, seeds, kernels, variables, packages and machines, a line each.
 
     With `has_same_code` somebody has made sure that code and start are the same.
     """

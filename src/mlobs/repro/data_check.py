@@ -61,7 +61,9 @@ def _check(one: Dataset, source: str, check: DataCheck) -> None:
         check.confirmed.append(f"dataset {one.name} {word}: {source}")
         return
     if one.strength == "stat":
-        check.unchecked.append(f"dataset {one.name}: sizes or times changed, and no more is recorded: {source}")
+        check.unchecked.append(
+            f"dataset {one.name}: sizes or times changed, and no more is recorded: {source}"
+        )
         return
     found = changes(recorded_fingerprint(one), now)
     check.changed += [f"dataset {one.name}: {change}" for change in found]

@@ -63,6 +63,8 @@ def _doubt(one: Dataset, other: Dataset) -> str | None:
     if schemes[0] != schemes[1]:
         return f"recorded as {schemes[0]} ({one.strength}) and as {schemes[1]} ({other.strength})"
     if one.fingerprint == other.fingerprint:
-        return None if one.strength in VERIFIABLE else f"its {one.strength} is the same, which proves no content"
+        return (
+            None if one.strength in VERIFIABLE else f"its {one.strength} is the same, which proves no content"
+        )
     is_by_time = one.strength == "stat" and one.source is not None
     return "sizes or times of its files differ, the content may be the same" if is_by_time else None

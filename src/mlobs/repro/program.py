@@ -147,7 +147,9 @@ def _call(entry: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         raise UsageError(_give_it("it was typed at a prompt"))
     lost = [key for key, value in params.items() if not key.isidentifier() or not _is_literal(value)]
     if lost:
-        raise UsageError(_give_it(f"the record holds no value to call {name} with again for {', '.join(lost)}"))
+        raise UsageError(
+            _give_it(f"the record holds no value to call {name} with again for {', '.join(lost)}")
+        )
     return f"import importlib; importlib.import_module({module!r}).{name}(**{dict(params)!r})"
 
 
@@ -157,7 +159,9 @@ def _is_literal(value: object) -> bool:
         return all(map(_is_literal, value))
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and REDACTED not in value)
+    return (
+        value is None or isinstance(value, bool | int) or (isinstance(value, str) and REDACTED not in value)
+    )
 
 
 def _give_it(reason: str) -> str:

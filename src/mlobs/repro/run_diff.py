@@ -40,7 +40,15 @@ class RunDiff(msgspec.Struct, frozen=True):
     @property
     def is_empty(self) -> bool:
         """Nothing differs, as far as it was recorded."""
-        parts = (self.params, self.datasets, self.entry, self.environment, self.code, self.metrics, self.results)
+        parts = (
+            self.params,
+            self.datasets,
+            self.entry,
+            self.environment,
+            self.code,
+            self.metrics,
+            self.results,
+        )
         return not any(parts)
 
 
@@ -87,10 +95,10 @@ def _unified(before: Path, after: Path) -> Iterator[str]:
         if contents[0] == contents[1]:
             continue
         texts = [_lines(content) for content in contents]
-        if None in texts:
+        if texts[0] is None or texts[1] is None:
             yield f"binary file {name} differs"
-            continue
-        yield from difflib.unified_diff(*map(list, texts), f"a/{name}", f"b/{name}", lineterm="")  # type: ignore[arg-type]
+        else:
+            yield from difflib.unified_diff(texts[0], texts[1], f"a/{name}", f"b/{name}", lineterm="")
 
 
 def _files(folder: Path) -> set[str]:

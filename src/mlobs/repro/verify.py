@@ -26,8 +26,9 @@ def verify(
 ) -> ReproReport:
     """Compare two runs that are recorded, and say whether the same recipe gave the same model.
 
-    Without `other` it is the latest other run of the store with the same recipe that ended alike. Runs of one recipe on one
-    machine with other results are "nondeterministic"; on other machines, "different" or "equivalent".
+    Without `other` it is the latest other run of the store with the same recipe that ended alike. Runs of
+    one recipe on one machine with other results are "nondeterministic"; on other machines, "different" or
+    "equivalent". Where a part of a recipe is not known, only identical results tell anything.
 
     Raises:
         UsageError: there is no such run, or none with the same recipe.
@@ -63,17 +64,15 @@ def verify(
     )
 
 
-def _obstacles(
-    first: RunRecord, second: RunRecord, found: Comparison, missing: Sequence[str]
-) -> list[str]:
+def _obstacles(first: RunRecord, second: RunRecord, found: Comparison, missing: Sequence[str]) -> list[str]:
     """Say why nobody can tell. Runs that came to the same need no proof that they were made of the same."""
     if not found.has_results:
         return ["the runs have no metric values and no models in common"]
     obstacles = []
     if first.status != second.status:
         obstacles.append(
-            f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}: one of them has not"
-            " come to its end"
+            f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}: the results of one"
+            " may be cut off"
         )
     return obstacles if found.is_identical else list(dict.fromkeys([*obstacles, *missing]))
 
