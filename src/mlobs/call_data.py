@@ -44,11 +44,11 @@ def models_in(result: object) -> dict[str, Any]:
 
 
 def is_vast(value: object) -> bool:
-    """Tell whether it is the path of a folder of more than 2,000 files and folders; at most so many are seen."""
+    """Tell whether it is the path of a folder of more than 2,000 files and folders; no more are looked at."""
     if not isinstance(value, str | os.PathLike):
         return False
     seen = 0
-    for _, folders, files in os.walk(value):
+    for _, folders, files in os.walk(os.fsdecode(value)):
         seen += len(folders) + len(files)
         if seen > MOST_FILES:
             return True

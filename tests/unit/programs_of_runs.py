@@ -1,14 +1,10 @@
-"""Runs with a snapshot of their program, made by the real writer: what two of them differ in is the test's."""
-
-import json
+"""Runs with a snapshot of their program, made by the real writer."""
 
 from recorded import record_run
 
 import mlobs
 from mlobs.events import Dataset, Metrics, ModelFingerprint, Params, Snapshot
 from mlobs.journal.store import Store
-from mlobs.journal.writer import Writer
-from mlobs.repro.environment import capture_environment
 
 NATIVE = {"cpu": {"machine": "x86_64", "vendor": "AuthenticAMD", "isa": ["avx2"]}}
 CODE = {"path": "/home/a/project", "place": "", "tree": "a" * 40, "kind": "plain"}
@@ -61,18 +57,3 @@ def model(text="m1", name="net", leaves=None, step=None):
 
 def dataset(name="train", text="tfp1:1", strength="content", **facts):
     return Dataset(1001.5, name, facts.pop("version", None), text, strength, **facts)
-
-
-def with_environment(folder):
-    """Let a sender of this host record the environment of this process, with its file."""
-    record = capture_environment()
-    path = folder.path / "environment.json"
-    path.write_text(json.dumps({}), encoding="utf-8")
-    import msgspec
-
-    path.write_bytes(msgspec.json.encode(record))
-    writer = Writer(folder.path, folder.run_id)
-    ordinal, _ = writer.keep_link(path)
-    writer.append(Snapshot(1004.0, "environment", {"digest": record.digest}, ordinal))
-    writer.close()
-    return record

@@ -96,7 +96,7 @@ def test_a_notebook_runs_its_cells_in_order_with_ipython_where_they_need_it():
 
 def test_a_function_that_was_called_at_a_prompt_is_called_again(tmp_path):
     (tmp_path / "train.py").write_text(
-        "class Deep:\n    @staticmethod\n    def fit(**given):\n        import json; print(json.dumps(given))\n"
+        "import json\nclass Deep:\n    @staticmethod\n    def fit(**given):\n        print(json.dumps(given))\n"
     )
     params = {"lr": 0.1, "name": "it's", "layers": [1, 2], "none": None, "flag": True}
     facts = entry("interactive", "", ["python"], function="train:Deep.fit")
@@ -107,7 +107,7 @@ def test_a_function_that_was_called_at_a_prompt_is_called_again(tmp_path):
 
 @pytest.mark.parametrize("function", [None, "", "__main__:fit", "train:make.<locals>.fit"])
 def test_what_was_typed_at_a_prompt_cannot_start_again(function):
-    with pytest.raises(UsageError, match="typed at a prompt - type: mlobs reproduce RUN -- python train.py"):
+    with pytest.raises(UsageError, match="typed at a prompt - type: mlobs reproduce RUN -- python"):
         command(entry("interactive", "", ["python"], function=function))
 
 
@@ -132,7 +132,7 @@ def test_a_command_without_its_secret_is_not_started(kind):
 
 
 def test_a_script_from_outside_of_the_captured_code_is_named():
-    with pytest.raises(UsageError, match="/q/train.py is not part of the captured code"):
+    with pytest.raises(UsageError, match=r"/q/train\.py is not part of the captured code"):
         command(entry(target="/q/train.py", command=["python", "/q/train.py"]))
     with pytest.raises(UsageError, match="does not name its script"):
         command(entry(command=["python", "launcher"]))

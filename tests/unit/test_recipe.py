@@ -1,4 +1,4 @@
-"""A run's recipe: the same for the same program, wherever it runs, and another for whatever else is different."""
+"""A run's recipe: the same for the same program, wherever it runs, and another for whatever differs."""
 
 import os
 import subprocess
@@ -94,7 +94,7 @@ def test_the_address_of_an_object_makes_no_other_recipe(store):
     assert key_of(store, params={"net": "<Other object at 0x7f00>"}) != keys[0]
 
 
-def test_a_notebook_is_its_cells_and_not_the_file_of_its_connection(store, tmp_path):
+def test_a_notebook_is_its_cells_and_not_the_file_of_its_connection(store):
     def key(cells, connection):
         folder, writer = open_run(
             store,

@@ -1,10 +1,10 @@
 """The store remembers every version of a dataset, and notices one that comes back with other data."""
 
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -140,7 +140,7 @@ def test_threads_that_register_at_once_leave_whole_files_alone(store):
             )
         )
     assert len(versions(store)) == 4
-    assert not [path for path in store.datasets.rglob(".*")]
+    assert not list(store.datasets.rglob(".*"))
 
 
 _PROCESS = """
@@ -155,7 +155,7 @@ for number in range(40):
 
 
 def test_processes_that_register_at_once_lose_nothing(store):
-    here = os.path.dirname(__file__)
+    here = Path(__file__).parent
     started = [
         subprocess.Popen([sys.executable, "-c", _PROCESS, str(store.path), here, f"run-{one}"])
         for one in range(3)

@@ -45,13 +45,14 @@ def diff(
         "code": found.code,
         "metrics": metrics,
         "results": found.results,
+        "cannot be told": found.doubts,
     }
     if as_json:
         document: dict[str, Any] = to_builtins(found)
         print_json(document)
     else:
         _print(sections)
-    if any(sections.values()):
+    if not found.is_empty:
         raise typer.Exit(1)
     if not as_json:
         typer.echo("nothing differs")

@@ -115,12 +115,10 @@ def verify(
 
 
 def _say(report: ReproReport, *, is_strict: bool, as_json: bool) -> None:
-    from mlobs.repro.verdict import exit_code
-
-    code = exit_code(report.verdict, is_strict=is_strict)
+    code = 1 if is_strict and report.verdict == "equivalent" else report.exit_code
     if as_json:
         document: dict[str, Any] = to_builtins(report)
-        print_json(document | {"exit_code": code})
+        print_json(document | {"exit_code": code, "is_ready": report.is_ready})
     else:
         for line in str(report).splitlines():
             typer.echo(printable(line))

@@ -114,8 +114,10 @@ def _code(
 
 @contextmanager
 def _scratch(place: Path) -> Iterator[Path]:
-    """A folder for the while. Not a TemporaryDirectory: that one is removed when the interpreter begins to exit,
-    and a capture in a thread of the program goes on then.
+    """Make a folder for the while.
+
+    A TemporaryDirectory is removed when the interpreter begins to exit, and a capture in a thread of the program
+    goes on then.
     """
     folder = Path(tempfile.mkdtemp(prefix=".capturing-", dir=place))
     try:

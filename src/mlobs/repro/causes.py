@@ -8,18 +8,41 @@ from collections.abc import Iterator, Sequence
 from mlobs.read.record import RunRecord
 from mlobs.repro.differences import diff_environments
 from mlobs.repro.material import Material
+from mlobs.repro.recipe import entry_point
 
 _MOST = 12  # a person reads no more
 _MOST_METRICS = 5
 
 
-def causes(first: Material, second: Material) -> list[str]:
-    """Return what differs of seeds, kernels, threads, variables, packages and machines, a line each."""
-    found: list[str] = []
-    if first.seed != second.seed:
-        found.append(f"seed: {first.seed} -> {second.seed}")
+def causes(first: Material, second: Material, *, has_same_code: bool = False) -> list[str]:
+    """Return what differs of code, start, seeds, kernels, variables, packages and machines, a line each.
+
+    With `has_same_code` somebody has made sure that code and start are the same.
+    """
+    found = [] if has_same_code else [*code_changes(first, second), *start_changes(first, second)]
+    found += seed_changes(first, second)
     found += diff_environments(first.surroundings, second.surroundings)
     return [*found[:_MOST], *([f"and {len(found) - _MOST} more"] if len(found) > _MOST else [])]
+
+
+def start_changes(first: Material, second: Material) -> list[str]:
+    """Return how the programs were started otherwise, wherever they lie, as far as both are known."""
+    if not first.entry or not second.entry:
+        return []
+    names = ("kind", "target", "function", "arguments")
+    pairs = zip(names, entry_point(first.entry), entry_point(second.entry), strict=True)
+    return [f"{name}: {_text(was)} -> {_text(now)}" for name, was, now in pairs if was != now]
+
+
+def seed_changes(first: Material, second: Material) -> list[str]:
+    """Return whether the programs were seeded otherwise, as far as both are known."""
+    if not first.entry or not second.entry or first.seed == second.seed:
+        return []
+    return [f"seed: {first.seed} -> {second.seed}"]
+
+
+def _text(value: object) -> str:
+    return (" ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def code_changes(first: Material, second: Material) -> list[str]:

@@ -184,7 +184,7 @@ def _relative(one: float, other: float) -> float:
 
 def _points(record: RunRecord) -> pd.DataFrame:
     """The points of training: which one of several of a step, too."""
-    frame = record.metrics[["key", "step", "value"]]
+    frame: pd.DataFrame = record.metrics[["key", "step", "value"]]
     frame = frame[~frame["key"].astype(str).str.startswith(SYSTEM_PREFIX)].copy()
     frame["key"] = frame["key"].astype(str)
     frame["nth"] = frame.groupby(["key", "step"]).cumcount()

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mlobs.errors import MlobsError
 from mlobs.events import Dataset
 from mlobs.repro.material import readable
+
+_WANTED: dict[str, Literal["content", "stat", "pinned"]] = {
+    "content": "content",
+    "stat": "stat",
+    "pinned": "pinned",
+}  # the same again, to be comparable
 
 
 @dataclass
@@ -45,13 +52,18 @@ def _check(one: Dataset, source: str, check: DataCheck) -> None:
     from mlobs.repro.recorded_data import recorded_fingerprint
 
     try:
-        now = fingerprint(source, strength="stat" if one.strength == "stat" else "auto")
+        now = fingerprint(source, strength=_WANTED.get(one.strength, "auto"))
     except MlobsError as error:
         check.unchecked.append(f"dataset {one.name}: {readable(error)}")
         return
     if now.text == one.fingerprint:
         word = "is unchanged" if one.strength == "content" else f"looks unchanged ({one.strength} only)"
         check.confirmed.append(f"dataset {one.name} {word}: {source}")
+        return
+    if one.strength == "stat":
+        check.unchecked.append(
+            f"dataset {one.name}: sizes or times changed, and no more is recorded: {source}"
+        )
         return
     found = changes(recorded_fingerprint(one), now)
     check.changed += [f"dataset {one.name}: {change}" for change in found]

@@ -21,7 +21,7 @@ from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
 
-_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
+CHANGED_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Material:
         """Say what was not captured, and why."""
         parts = (ENTRY, "code", "environment", "native")
         found: list[tuple[str, Snapshot | None]] = [(part, self.root.snapshots.get(part)) for part in parts]
+        found += [(one.part, one) for one in code_parts(self.root).values() if one.part != "code"]
         return [
             f"{part}: {one.missing if one is not None else 'not captured'}"
             for part, one in found
@@ -110,7 +111,7 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
-        late = [line for root in self.roots for line in root.warnings if line.startswith(_LATE)]
+        late = [line for root in self.roots for line in root.warnings if line.startswith(CHANGED_LATE)]
         modules = self._facts("modules")
         late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
         late += [

@@ -15,6 +15,7 @@ class ReproReport(msgspec.Struct, frozen=True):
 
     - `verdict`: identical, equivalent, different, inputs-differ, nondeterministic or unverifiable.
     - `checks`: what was checked before, and found in order. `obstacles`: why something cannot be told.
+    - `notes`: what could not be checked, or was otherwise then, and need not matter.
     - `inputs`: how params, data or code differ. `causes`: what else differs, the most telling first.
     - `first_divergence`: the metric and step at which the results part. `divergences`: all metrics that do.
     - `results`: what else differs in the results. `spread`: how far repetitions are apart, by metric.
@@ -40,6 +41,7 @@ class ReproReport(msgspec.Struct, frozen=True):
     folder: str | None = None
     seconds: float = 0.0
     is_check_only: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -48,7 +50,7 @@ class ReproReport(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 identical, equivalent or ready, 1 different, 2 inputs-differ, 3 nondeterministic, 4 unverifiable."""
+        """0 identical, equivalent, ready; 1 different; 2 inputs-differ; 3 nondeterministic; 4 else."""
         return 0 if self.is_ready else EXIT_CODES[self.verdict]
 
     def __str__(self) -> str:
@@ -68,6 +70,7 @@ def _lines(report: ReproReport) -> Iterator[str]:
     if report.ignored:
         yield f"  not compared: {', '.join(report.ignored)} (what a clock measured)"
     for title, lines in (
+        ("note", report.notes),
         ("obstacle", report.obstacles),
         ("input", report.inputs),
         ("result", report.results),

@@ -21,7 +21,7 @@ from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
 from mlobs.repro.launch import launch_environment
 from mlobs.repro.material import Material, readable
-from mlobs.repro.program import Restored, command_of, folder_of, import_path, links
+from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
 from mlobs.repro.report import ReproReport
 from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
@@ -109,6 +109,7 @@ class _Reproduction:
         self._material, self._wishes, self._tell = material, wishes, tell
         self._folder = _fresh(wishes.dest)
         self._checks: list[str] = []
+        self._notes: list[str] = []
         self._obstacles: list[str] = []
         self._causes: list[str] = []
         self._data = DataCheck()
@@ -128,6 +129,7 @@ class _Reproduction:
 
     def _prepare_and_repeat(self) -> None:
         material, wishes = self._material, self._wishes
+        self._look_at_launch()
         self._obstacles += [] if wishes.command else material.missing()
         self._obstacles += material.edited()
         restored = self._restore()
@@ -138,6 +140,7 @@ class _Reproduction:
         if wishes.check_data:
             self._data = check_data(material.run.datasets, self._tell)
             self._checks += self._data.confirmed
+            self._notes += self._data.unchecked
         command = list(wishes.command) or command_of(
             material.entry, restored, python, material.run.params, material.executed
         )
@@ -147,6 +150,22 @@ class _Reproduction:
         for number in range(1, wishes.repeat + 1):
             if self._repeat(command, cwd, self._variables(restored), number):
                 return
+
+    def _look_at_launch(self) -> None:
+        """Refuse what one program alone cannot repeat; note what it can, but did not do at once."""
+        run, start = self._material.run, self._material.root.start
+        if run.status == "RUNNING":
+            raise UsageError(f"run {run.run_id} is still running - wait for its end, or type: mlobs repair")
+        ranks = start.world_size if start is not None else 1
+        if ranks > 1 and not self._wishes.command:
+            raise UsageError(
+                f"the run had {ranks} ranks, and the record does not say what launched them - type:"
+                f" mlobs reproduce {run.run_id} -- torchrun --nproc-per-node {ranks} train.py"
+            )
+        if run.latest is not None and run.latest.attempt > 1:
+            self._notes.append(
+                f"the run was resumed, {run.latest.attempt} attempts in all: the program runs through at once"
+            )
 
     def _restore(self) -> Restored:
         roots, place = self._material.roots, self._folder / "code"
@@ -195,7 +214,7 @@ class _Reproduction:
             one.source for one in self._material.run.datasets if one.source and "://" not in one.source
         ]
         sources += [os.path.join(root.path, one.path) for root in restored.roots for one in root.excluded]  # noqa: PTH118 - texts
-        sources += [os.path.join(str(entry.get("cwd", "")), one) for one in self._wishes.link]  # noqa: PTH118 - texts
+        sources += [os.path.join(started_in(entry), one) for one in self._wishes.link]  # noqa: PTH118 - texts
         for place, source in links(sources, entry, restored, cwd).items():
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(source)
@@ -215,18 +234,20 @@ class _Reproduction:
     def _judged(self, seconds: float) -> ReproReport:
         runs = [one.run for one in self._repetitions if one.run is not None]
         among = [compare(*pair, self._wishes.tolerance) for pair in combinations(runs, 2)]
-        changed = self._data.changed
+        changed = [*self._data.changed, *self._other_code(runs)]
         verdict = judge(self._comparisons, among, self._obstacles)
         if changed:
             verdict = "inputs-differ"
         shown = self._comparisons[0] if self._comparisons else None
+        doubts = shown.uncertain if shown and not shown.is_identical else ()
         keeps = not (self._wishes.dest is None and verdict == "identical")
         return ReproReport(
             verdict=verdict,
             run_id=self._material.run.run_id,
             repetitions=tuple(one.run_id for one in runs),
             checks=tuple(self._checks),
-            obstacles=tuple(self._obstacles),
+            notes=tuple(self._notes),
+            obstacles=(*self._obstacles, *doubts),
             inputs=tuple(dict.fromkeys([*changed, *((*shown.params, *shown.datasets) if shown else ())])),
             results=(*shown.unmatched, *shown.model_differences) if shown else (),
             causes=tuple(self._likely(runs, shown)),
@@ -238,12 +259,25 @@ class _Reproduction:
             ignored=shown.ignored if shown else (),
             folder=str(self._folder) if keeps else None,
             seconds=round(seconds, 2),
+            is_check_only=self._wishes.check_only,
         )
+
+    def _other_code(self, runs: Sequence[RunRecord]) -> list[str]:
+        """Which code a repetition took from elsewhere, as another command may.
+
+        What was restored is as recorded, which was checked then; links to data lie in it now.
+        """
+        if not runs:
+            return []
+        again = Material.of(runs[0])
+        if any(root.path.startswith(str(self._folder.resolve())) for root in again.roots):
+            return []
+        return code_changes(self._material, again)
 
     def _likely(self, runs: Sequence[RunRecord], shown: Comparison | None) -> list[str]:
         if shown is None or shown.is_identical or not runs:
             return self._causes
-        return [*self._causes, *causes(self._material, Material.of(runs[0]))]
+        return [*self._causes, *causes(self._material, Material.of(runs[0]), has_same_code=True)]
 
 
 def _silently(_text: str) -> None:

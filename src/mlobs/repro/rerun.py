@@ -20,6 +20,7 @@ from mlobs.repro.variables import is_recorded
 CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
 LOOK_S = 0.1
 _TAIL_LINES = 15
+_OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "SLURM_")
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,26 @@ def repeat(
         problem = f"the repetition recorded no run like {like.name!r} (exit code {done.returncode})"
         return Repetition(done.returncode, output, None, f"{problem}{_last_words(output)}")
     run = _when_captured(run)
-    problem = None
     if run.status != like.status:
         problem = f"the repetition ended {run.status} {run.reason}{_last_words(output)}"
-    return Repetition(done.returncode, output, run, problem)
+        return Repetition(done.returncode, output, run, problem)
+    return Repetition(done.returncode, output, run)
 
 
 def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of the repetition: those of now, and what was set then and is not set now.
 
     What is set now wins: it is somebody's wish to try another thread count or kernel, and it is named
-    among the causes. Settings of mlobs are left out.
+    among the causes. Settings of mlobs are left out, and what a launcher sets for its ranks: it sets them
+    again, and without it a rank would wait for the others for ever.
     """
     mine = {name: value for name, value in now.items() if not name.startswith("MLOBS_")}
-    was = {name: value for name, value in recorded.items() if is_recorded(name) and name not in mine}
+    was = {name: value for name, value in recorded.items() if _is_given_again(name) and name not in mine}
     return {**mine, **was}
+
+
+def _is_given_again(name: str) -> bool:
+    return is_recorded(name) and not name.startswith(_OF_LAUNCHERS)
 
 
 def find_like(store: Store, like: RunRecord) -> RunRecord | None:

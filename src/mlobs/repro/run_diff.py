@@ -12,7 +12,7 @@ import msgspec
 from mlobs.errors import MlobsError
 from mlobs.read.location import StoreLike
 from mlobs.read.record import load_run
-from mlobs.repro.causes import code_changes
+from mlobs.repro.causes import code_changes, seed_changes, start_changes
 from mlobs.repro.comparison import Divergence, Tolerance, compare
 from mlobs.repro.differences import diff_environments
 from mlobs.repro.material import Material, readable
@@ -24,7 +24,7 @@ class RunDiff(msgspec.Struct, frozen=True):
     """Two runs beside each other, a line for each difference.
 
     `code` is a unified diff, line by line, of both programs' code as it was; `metrics` are those with other
-    values, with the first step at which they part.
+    values, with the first step at which they part. `doubts` is data of which nobody can tell.
     """
 
     runs: tuple[str, str]
@@ -35,6 +35,21 @@ class RunDiff(msgspec.Struct, frozen=True):
     code: tuple[str, ...]
     metrics: tuple[Divergence, ...]
     results: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing differs, as far as it was recorded."""
+        parts = (
+            self.params,
+            self.datasets,
+            self.entry,
+            self.environment,
+            self.code,
+            self.metrics,
+            self.results,
+        )
+        return not any(parts)
 
 
 def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
@@ -46,28 +61,17 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
     """
     one, two = (Material.of(load_run(run, store=store)) for run in (first, second))
     found = compare(one.run, two.run, _EXACT)
-    seeds = () if one.seed == two.seed else (f"seed: {one.seed} -> {two.seed}",)
     return RunDiff(
         runs=(one.run.run_id, two.run.run_id),
         params=found.params,
         datasets=found.datasets,
-        entry=(*_entry(one, two), *seeds),
+        entry=(*start_changes(one, two), *seed_changes(one, two)),
         environment=tuple(diff_environments(one.surroundings, two.surroundings)),
         code=tuple(_code(one, two)),
         metrics=found.divergences,
         results=(*found.unmatched, *found.model_differences),
+        doubts=found.uncertain,
     )
-
-
-def _entry(one: Material, two: Material) -> Iterator[str]:
-    for name in ("kind", "target", "function", "command"):
-        was, now = one.entry.get(name), two.entry.get(name)
-        if was != now:
-            yield f"{name}: {_text(was)} -> {_text(now)}"
-
-
-def _text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _code(one: Material, two: Material) -> list[str]:
@@ -91,10 +95,10 @@ def _unified(before: Path, after: Path) -> Iterator[str]:
         if contents[0] == contents[1]:
             continue
         texts = [_lines(content) for content in contents]
-        if None in texts:
+        if texts[0] is None or texts[1] is None:
             yield f"binary file {name} differs"
-            continue
-        yield from difflib.unified_diff(*map(list, texts), f"a/{name}", f"b/{name}", lineterm="")  # type: ignore[arg-type]
+        else:
+            yield from difflib.unified_diff(texts[0], texts[1], f"a/{name}", f"b/{name}", lineterm="")
 
 
 def _files(folder: Path) -> set[str]:

@@ -49,8 +49,3 @@ def judge(
     if any(not one.is_identical for one in among):
         return "nondeterministic"
     return "equivalent" if all(one.is_within_tolerance for one in comparisons) else "different"
-
-
-def exit_code(verdict: Verdict, *, is_strict: bool = False) -> int:
-    """Return the exit code for CI; `is_strict` takes "equivalent" for "different"."""
-    return EXIT_CODES["different" if is_strict and verdict == "equivalent" else verdict]

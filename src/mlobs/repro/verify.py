@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from mlobs.errors import UsageError
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.causes import causes, code_changes
-from mlobs.repro.comparison import Tolerance, compare
+from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.material import Material
 from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, Recipe, recipe_of
 from mlobs.repro.report import ReproReport
@@ -25,8 +26,9 @@ def verify(
 ) -> ReproReport:
     """Compare two runs that are recorded, and say whether the same recipe gave the same model.
 
-    Without `other` it is the latest other run of the store with the same recipe. Runs of one recipe on one
-    machine with other results are "nondeterministic"; on other machines, "different" or "equivalent".
+    Without `other` it is the latest other run of the store with the same recipe that ended alike. Runs of
+    one recipe on one machine with other results are "nondeterministic"; on other machines, "different" or
+    "equivalent". Where a part of a recipe is not known, only identical results tell anything.
 
     Raises:
         UsageError: there is no such run, or none with the same recipe.
@@ -36,20 +38,20 @@ def verify(
     first = load_run(run, store=store)
     recipe = recipe_of(first)
     second = load_run(other, store=store) if other is not None else _latest_like(first, recipe, store)
-    tolerance = Tolerance(rtol, atol)
-    found = compare(first, second, tolerance)
+    if second.run_id == first.run_id:
+        raise UsageError(f"both are run {first.run_id} - name another one, or type: mlobs reproduce {run}")
+    found, again = compare(first, second, Tolerance(rtol, atol)), recipe_of(second)
     one, two = Material.of(first), Material.of(second)
     changed = code_changes(one, two)
-    again = recipe_of(second)
-    is_same = recipe.key is not None and recipe.key == again.key and recipe.machine == again.machine
-    obstacles = () if found.has_results else ("the runs have no metric values and no models in common",)
+    is_same = None not in recipe[:2] and recipe[:2] == again[:2]
+    obstacles = _obstacles(first, second, found, [*recipe.missing, *again.missing])
     verdict: Verdict = judge([found], [found] if is_same else [], obstacles)
     return ReproReport(
         verdict="inputs-differ" if changed else verdict,
         run_id=first.run_id,
         repetitions=(second.run_id,),
         checks=_agreements(recipe, again),
-        obstacles=obstacles,
+        obstacles=tuple(obstacles),
         inputs=(*changed, *found.params, *found.datasets),
         results=(*found.unmatched, *found.model_differences),
         causes=() if found.is_identical else tuple(causes(one, two)),
@@ -60,6 +62,19 @@ def verify(
         ignored=found.ignored,
         seconds=round(time.perf_counter() - started, 2),
     )
+
+
+def _obstacles(first: RunRecord, second: RunRecord, found: Comparison, missing: Sequence[str]) -> list[str]:
+    """Say why nobody can tell. Runs that came to the same need no proof that they were made of the same."""
+    if not found.has_results:
+        return ["the runs have no metric values and no models in common"]
+    obstacles = []
+    if first.status != second.status:
+        obstacles.append(
+            f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}: the results of one"
+            " may be cut off"
+        )
+    return obstacles if found.is_identical else list(dict.fromkeys([*obstacles, *missing]))
 
 
 def _agreements(recipe: Recipe, again: Recipe) -> tuple[str, ...]:
@@ -83,7 +98,8 @@ def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecor
     for folder in open_store(store).runs():
         if folder.run_id != first.run_id:
             record = read_run(folder, is_alive)
-            if record is not None and record.tags.get(RECIPE_TAG) == recipe.key:
+            is_like = record is not None and record.tags.get(RECIPE_TAG) == recipe.key
+            if record is not None and is_like and record.status == first.status:
                 found.append(record)
     if not found:
         raise UsageError(
