@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, load_run
-from mlobs.repro.causes import causes, spread
+from mlobs.repro.causes import causes, code_changes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
 from mlobs.repro.launch import launch_environment
