@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -73,3 +74,24 @@ def test_tensorboards_own_reader_reads_the_same_points(demo):
     assert found == {
         pair: [(step, float(np.float32(value))) for step, value in values] for pair, values in points.items()
     }
+
+
+@pytest.mark.slow
+def test_the_best_of_it_is_the_same_model_again(demo):
+    output, printed, _ = demo
+    command = next(line for line in printed.splitlines() if " reproduce " in line).split()
+    sweep = mlobs.runs(store=output / "store").query("name == 'sweep'")["run_id"].item()
+    eventually(lambda: "mlobs.recipe" in mlobs.load_run(sweep, store=output / "store").tags)
+
+    report = mlobs.reproduce(command[2], store=output / "store")
+
+    assert report.verdict == "identical", str(report)
+    assert (report.points, report.models) == (601, 1)
+
+
+def eventually(check, timeout_s=120.0):
+    """Wait for the sender, which goes on behind the program."""
+    deadline = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
