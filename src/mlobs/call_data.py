@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MOST_FILES = 2000  # of a folder among the arguments: a walk through more takes longer than a call may
 _LEAST_ITEMS = 100  # of an array: a shorter one is a setting, and is a param as it stands
 _TABLES = frozenset({"pandas", "polars", "pyarrow"})  # packages whose frames and tables are data
 _TABLE_NAMES = frozenset({"DataFrame", "Series", "LazyFrame", "Table", "RecordBatch"})
@@ -41,18 +40,6 @@ def models_in(result: object) -> dict[str, Any]:
     items = result if isinstance(result, tuple | list) else (result,)
     found = [one for one in items if _is_model(one)]
     return {"model" if number == 1 else f"model-{number}": one for number, one in enumerate(found, 1)}
-
-
-def is_vast(value: object) -> bool:
-    """Tell whether it is the path of a folder of more than 2,000 files and folders; no more are looked at."""
-    if not isinstance(value, str | os.PathLike):
-        return False
-    seen = 0
-    for _, folders, files in os.walk(os.fsdecode(value)):
-        seen += len(folders) + len(files)
-        if seen > MOST_FILES:
-            return True
-    return False
 
 
 def _is_data(name: str, value: object) -> bool:

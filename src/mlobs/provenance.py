@@ -128,12 +128,17 @@ def _module_facts() -> dict[str, Any]:
 
 
 def _started_at() -> float | None:
-    """When this process started (Unix seconds); None where the kernel does not say."""
+    """When this process started (Unix seconds, at most one tick late); None where the kernel does not say."""
     ticks = this_process().started
     if not ticks or not hasattr(time, "CLOCK_BOOTTIME"):
         return None
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+<<<<<<< HEAD
     return time.time() - up_s + (ticks + _TICKS) / os.sysconf("SC_CLK_TCK")
+=======
+    begun = ticks + 1  # the kernel rounds down, and a script may be written just before it is started
+    return time.time() - up_s + begun / os.sysconf("SC_CLK_TCK")
+>>>>>>> rtests
 
 
 def _era() -> int:

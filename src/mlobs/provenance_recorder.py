@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from mlobs.call_data import is_vast
 from mlobs.errors import UsageError
 from mlobs.events import Dataset, Meta, ModelFingerprint, Tags
 from mlobs.journal import access
@@ -136,15 +135,15 @@ class ProvenanceRecorder(PayloadRecorder):
             return
         with self._troubles.noted(given.call, given.name):
             from mlobs.repro.fingerprint import fingerprint
-            from mlobs.repro.recorded_data import by_name
             from mlobs.repro.stat_cache import StatCache
+            from mlobs.repro.vast_folders import fingerprint_by_name, is_vast
 
             started = time.perf_counter()
             place = Store(folder.store).datasets
             access.make_folder(place)
             cache = StatCache(place / "files.cache")
             if budget_s is not None and is_vast(given.data):
-                found = by_name(given.data)
+                found = fingerprint_by_name(given.data)
             else:
                 found = fingerprint(given.data, strength=strength, cache=cache, budget_s=budget_s)
             event = given.event(found, time.perf_counter() - started)

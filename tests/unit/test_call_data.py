@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import mlobs
-from mlobs.call_data import MOST_FILES, datasets_in, is_vast, models_in
+from mlobs.call_data import datasets_in, models_in
+from mlobs.repro.vast_folders import MOST_ENTRIES, is_vast
 
 ARRAY = np.zeros((20, 10))
 
@@ -133,7 +134,7 @@ def test_a_folder_is_vast_beyond_a_bound_and_nothing_else_is(tmp_path, table):
     assert not is_vast(ARRAY)
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(MOST_FILES + 1):
+    for number in range(MOST_ENTRIES + 1):
         (folder / str(number)).touch()
     assert is_vast(str(folder))
 
@@ -141,7 +142,7 @@ def test_a_folder_is_vast_beyond_a_bound_and_nothing_else_is(tmp_path, table):
 def test_a_vast_folder_among_the_arguments_is_recorded_by_its_name(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(MOST_FILES + 1):
+    for number in range(MOST_ENTRIES + 1):
         (folder / str(number)).touch()
     tracker = mlobs.Tracker(store=tmp_path / "store", delivery="thread", on_error="raise")
 

@@ -351,6 +351,16 @@ def test_what_cannot_be_reproduced_says_why_and_exits_with_4(store):
         assert f"  obstacle: {part}: not captured" in printed
 
 
+def test_only_code_that_was_edited_late_stands_in_the_way(store):
+    """What a program writes beside its code within the first second is its output."""
+    late = ["changed after the start: outputs/log.csv", "changed after the start: fit.py"]
+    other = {"path": "/p", "place": "", "tree": "a" * 40, "kind": "plain", "warnings": late}
+    run = program_run(store, *losses(0.5), snapshot=parts(code=other))
+    document = as_json("reproduce", run.run_id, "--env", "current", code=4)
+    assert document["notes"] == late[:1]
+    assert document["obstacles"][0] == late[1]
+
+
 def test_a_run_of_several_ranks_asks_for_its_launcher(store):
     run = program_run(store, *losses(0.5), world_size=4)
     (obstacle, *_) = as_json("reproduce", run.run_id, "--env", "current", code=4)["obstacles"]

@@ -134,7 +134,9 @@ def test_a_disabled_tracker_does_nothing(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("data", [object(), "/no/such/file.csv", lambda: None, None, 3], ids=repr)
+@pytest.mark.parametrize(
+    "data", [object(), "/no/such/file.csv", lambda: None, None, 3], ids=lambda one: type(one).__name__
+)
 def test_what_has_no_fingerprint_is_warned_about_and_training_goes_on(tracker, warnings, data):
     with tracker.start_run() as run:
         run.log_dataset("train", data)

@@ -59,11 +59,10 @@ def test_on_another_machine_it_is_equivalent_or_different_and_the_cause_is_named
     near = verified(store, first, tagged(store, *losses(0.5 + 1e-9), snapshot=other_machine()))
     assert (near.verdict, near.exit_code) == ("equivalent", 0)
     assert near.causes
-    far = verified(store, first, tagged(store, *losses(0.6), snapshot=other_machine()))
+    other = tagged(store, *losses(0.6), snapshot=other_machine())
+    far = verified(store, first, other)
     assert (far.verdict, far.exit_code) == ("different", 1)
-    assert (
-        verified(store, first, mlobs.load_run("latest", store=store.path), rtol=0.5).verdict == "equivalent"
-    )
+    assert verified(store, first, other, rtol=0.5).verdict == "equivalent"
 
 
 def test_of_machines_that_are_not_known_nobody_says_that_they_are_the_same(store):
@@ -157,7 +156,7 @@ def test_folds_of_one_program_are_verified_by_their_place_in_it(store):
     for at in (1000.0, 2000.0):
         outer = tagged(store, at=at, number=1)
         for fold in (2, 3):
-            runs[at, fold] = tagged(
+            runs[at, fold] = program_run(
                 store,
                 *losses(0.1 * fold),
                 snapshot=[],

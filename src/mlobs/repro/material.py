@@ -21,7 +21,12 @@ from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
 
+<<<<<<< HEAD
 CHANGED_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
+=======
+CHANGED_LATE = "changed after the start"  # how a warning of captured code begins
+_SOURCES = (".py", ".pyi", ".pyx", ".ipynb", ".sh", ".sql", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf")
+>>>>>>> rtests
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
+<<<<<<< HEAD
         late = [line for root in self.roots for line in root.warnings if line.startswith(CHANGED_LATE)]
         modules = self._facts("modules")
         late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
@@ -119,6 +125,19 @@ class Material:
             for path in modules.get("ignored", ())
         ]
         return late
+=======
+        changed = self._facts("modules").get("changed", [])
+        late = [line for line in self._changed_late() if line.endswith(_SOURCES)]
+        return [*late, *(f"{path} was edited after the program had begun" for path in changed)]
+>>>>>>> rtests
+
+    def written(self) -> list[str]:
+        """Say which other files were written in that time: what the program puts out beside its code."""
+        return [line for line in self._changed_late() if not line.endswith(_SOURCES)]
+
+    def _changed_late(self) -> list[str]:
+        warnings = [line for root, _ in self.code.values() for line in root.warnings]
+        return [line for line in warnings if line.startswith(CHANGED_LATE)]
 
     def _facts(self, part: str) -> dict[str, Any]:
         one = self.root.snapshots.get(part)

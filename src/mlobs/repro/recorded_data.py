@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from mlobs.events import Dataset, Strength
 from mlobs.repro.fingerprint_value import Column, Fingerprint
 from mlobs.secrets import masked
-from mlobs.values import text_of
 
 Value = TypeVar("Value")
 
@@ -46,11 +44,6 @@ def recorded_fingerprint(
         files={} if columns else dict(digests),
         notes={str(key): str(value) for key, value in notes.items()} if isinstance(notes, dict) else {},
     )
-
-
-def by_name(path: str | os.PathLike[str]) -> Fingerprint:
-    """The fingerprint of what nobody has looked at: its name, which proves nothing."""
-    return Fingerprint(f"name:{masked(text_of(os.path.abspath(path)))}", "name")  # noqa: PTH100 - a link stays one
 
 
 def public_uri(uri: str) -> str:

@@ -132,6 +132,7 @@ class _Reproduction:
         self._look_at_launch()
         self._obstacles += [] if wishes.command else material.missing()
         self._obstacles += material.edited()
+        self._notes += material.written()
         restored = self._restore()
         python = self._environment()
         cwd = folder_of(material.entry, restored, self._folder / "cwd")

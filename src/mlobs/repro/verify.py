@@ -11,7 +11,7 @@ from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.causes import causes, code_changes
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.material import Material
-from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, Recipe, recipe_of
+from mlobs.repro.recipe import RECIPE_TAG, Recipe, recipe_of
 from mlobs.repro.report import ReproReport
 from mlobs.repro.verdict import Verdict, judge
 
@@ -71,8 +71,13 @@ def _obstacles(first: RunRecord, second: RunRecord, found: Comparison, missing: 
     obstacles = []
     if first.status != second.status:
         obstacles.append(
+<<<<<<< HEAD
             f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}: the results of"
             " one may be cut off"
+=======
+            f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}:"
+            " the results of one may be cut off"
+>>>>>>> rtests
         )
     return obstacles if found.is_identical else list(dict.fromkeys([*obstacles, *missing]))
 
@@ -87,7 +92,7 @@ def _agreements(recipe: Recipe, again: Recipe) -> tuple[str, ...]:
 
 
 def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecord:
-    """Find the latest other run of the same recipe, by its tags; the same machine counts more."""
+    """Find the latest other run of the same recipe; the same machine counts more."""
     if recipe.key is None:
         raise UsageError(
             f"the recipe of run {first.run_id} is not known ({'; '.join(recipe.missing)})"
@@ -98,12 +103,16 @@ def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecor
     for folder in open_store(store).runs():
         if folder.run_id != first.run_id:
             record = read_run(folder, is_alive)
-            is_like = record is not None and record.tags.get(RECIPE_TAG) == recipe.key
-            if record is not None and is_like and record.status == first.status:
+            if record is not None and record.status == first.status and _key_of(record) == recipe.key:
                 found.append(record)
     if not found:
         raise UsageError(
             f"no other run has the recipe of {first.run_id} - run the program once more, or type:"
             f" mlobs reproduce {first.run_id}"
         )
-    return max(found, key=lambda one: (one.tags.get(MACHINE_TAG) == recipe.machine, one.run_id))
+    return max(found, key=lambda one: (recipe_of(one).machine == recipe.machine, one.run_id))
+
+
+def _key_of(record: RunRecord) -> str | None:
+    """A run's recipe, as its tag says; a child has no tag of its own."""
+    return record.tags.get(RECIPE_TAG) or recipe_of(record).key
