@@ -133,12 +133,7 @@ def _started_at() -> float | None:
     if not ticks or not hasattr(time, "CLOCK_BOOTTIME"):
         return None
     up_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-<<<<<<< HEAD
     return time.time() - up_s + (ticks + _TICKS) / os.sysconf("SC_CLK_TCK")
-=======
-    begun = ticks + 1  # the kernel rounds down, and a script may be written just before it is started
-    return time.time() - up_s + begun / os.sysconf("SC_CLK_TCK")
->>>>>>> rtests
 
 
 def _era() -> int:

@@ -96,12 +96,7 @@ def test_a_notebook_runs_its_cells_in_order_with_ipython_where_they_need_it():
 
 def test_a_function_that_was_called_at_a_prompt_is_called_again(tmp_path):
     (tmp_path / "train.py").write_text(
-<<<<<<< HEAD
-        "import json\nclass Deep:\n    @staticmethod\n"
-        "    def fit(**given):\n        print(json.dumps(given))\n"
-=======
         "import json\nclass Deep:\n  @staticmethod\n  def fit(**given):\n    print(json.dumps(given))\n"
->>>>>>> rtests
     )
     params = {"lr": 0.1, "name": "it's", "layers": [1, 2], "none": None, "flag": True}
     facts = entry("interactive", "", ["python"], function="train:Deep.fit")

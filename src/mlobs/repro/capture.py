@@ -116,12 +116,8 @@ def _code(
 def _scratch(place: Path) -> Iterator[Path]:
     """Make a folder for the while.
 
-    <<<<<<< HEAD
-        A TemporaryDirectory is removed when the interpreter begins to exit; a capture in a thread of the
-    =======
-        A TemporaryDirectory is removed when the interpreter begins to exit, and a capture in a thread of the
-    >>>>>>> rtests
-        program goes on then.
+    A TemporaryDirectory is removed when the interpreter begins to exit; a capture in a thread of the
+    program goes on then.
     """
     folder = Path(tempfile.mkdtemp(prefix=".capturing-", dir=place))
     try:

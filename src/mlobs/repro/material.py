@@ -21,12 +21,8 @@ from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
 
-<<<<<<< HEAD
 CHANGED_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
-=======
-CHANGED_LATE = "changed after the start"  # how a warning of captured code begins
 _SOURCES = (".py", ".pyi", ".pyx", ".ipynb", ".sh", ".sql", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf")
->>>>>>> rtests
 
 
 @dataclass(frozen=True)
@@ -116,20 +112,14 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
-<<<<<<< HEAD
-        late = [line for root in self.roots for line in root.warnings if line.startswith(CHANGED_LATE)]
         modules = self._facts("modules")
+        late = [line for line in self._changed_late() if line.endswith(_SOURCES)]
         late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
         late += [
             f"{path} was imported, and git ignores it: it was not captured"
             for path in modules.get("ignored", ())
         ]
         return late
-=======
-        changed = self._facts("modules").get("changed", [])
-        late = [line for line in self._changed_late() if line.endswith(_SOURCES)]
-        return [*late, *(f"{path} was edited after the program had begun" for path in changed)]
->>>>>>> rtests
 
     def written(self) -> list[str]:
         """Say which other files were written in that time: what the program puts out beside its code."""

@@ -50,11 +50,7 @@ class ReproReport(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-<<<<<<< HEAD
-        """0 identical, equivalent, ready; 1 different; 2 inputs-differ; 3 nondeterministic; 4 else."""
-=======
         """0 identical, equivalent, ready; 1 different, 2 inputs-differ, 3 nondeterministic, 4 no verdict."""
->>>>>>> rtests
         return 0 if self.is_ready else EXIT_CODES[self.verdict]
 
     def __str__(self) -> str:

@@ -71,13 +71,8 @@ def _obstacles(first: RunRecord, second: RunRecord, found: Comparison, missing: 
     obstacles = []
     if first.status != second.status:
         obstacles.append(
-<<<<<<< HEAD
-            f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}: the results of"
-            " one may be cut off"
-=======
             f"run {first.run_id} is {first.status}, run {second.run_id} is {second.status}:"
             " the results of one may be cut off"
->>>>>>> rtests
         )
     return obstacles if found.is_identical else list(dict.fromkeys([*obstacles, *missing]))
 
