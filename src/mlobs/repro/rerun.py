@@ -16,6 +16,7 @@ from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.variables import is_recorded
+from mlobs.secrets import public_arguments
 
 CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
 LOOK_S = 0.1
@@ -51,7 +52,7 @@ def repeat(
     folder.mkdir(parents=True, exist_ok=True)
     store, output = Store(folder / "store"), folder / "output.log"
     variables = {**environment, RERUN_VARIABLE: str(store.path), "PYTHONUNBUFFERED": "1"}
-    tell(f"running it again: {' '.join(command)}")
+    tell(f"running it again: {' '.join(public_arguments(command))}")
     with output.open("wb") as file:
         try:
             done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
