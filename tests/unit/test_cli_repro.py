@@ -449,7 +449,7 @@ def test_show_says_in_a_line_what_each_part_of_the_snapshot_holds(store):
     shown = mlobs("show", "latest").stdout
     for line in (
         "python3 train.py --lr 0.1",
-        "commit cccccccccccc on main, with changes, tree aaaaaaaaaaaa, pack of 2.5 kB, 1 not packed, changed after",
+        "commit cccccccccccc on main, with changes, tree aaaaaaaaaaaa, pack of 2.5 kB, 1 not packed, ",
         "CPython 3.11.7, 3 packages, eeeeeeeeeeee",
         "openblas 0.3.27 Zen with 2 threads",
         "seed 7: random",
