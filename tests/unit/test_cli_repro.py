@@ -364,6 +364,19 @@ def test_a_program_that_is_not_deterministic_is_found_out(project, monkeypatch):
     assert as_json("reproduce", "latest", "--repeat", "1", code=1)["verdict"] == "different"
 
 
+@pytest.mark.slow
+def test_a_run_that_has_just_ended_is_waited_for_until_its_snapshot_is_there(place):
+    """The sender captures beside the program, and a short program is gone by then."""
+    (place / "fit.py").write_text(
+        "import mlobs\nwith mlobs.start_run('fit') as run:\n    run.log_metric('loss', 0.5)\n"
+    )
+    environment = {name: value for name, value in _clean().items() if name != "MLOBS_DELIVERY"}
+    subprocess.run([sys.executable, "fit.py"], cwd=place, env=environment, check=True, timeout=60)
+    mlobs("restore", "latest", "as-it-was")
+    assert (place / "as-it-was" / "fit.py").exists()
+    assert as_json("reproduce", "latest", "--env", "current", "--check-only")["is_ready"]
+
+
 def test_what_cannot_be_reproduced_says_why_and_exits_with_4(store):
     program_run(store, *losses(0.5), snapshot=[])
     printed = mlobs("reproduce", "latest", "--env", "current", code=4).stdout

@@ -23,7 +23,7 @@ from mlobs.repro.launch import launch_environment
 from mlobs.repro.material import Material, readable
 from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
 from mlobs.repro.report import ReproReport
-from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
+from mlobs.repro.rerun import Repetition, own_package, repeat, settled, variables_of
 from mlobs.repro.verdict import judge
 from mlobs.secrets import public_arguments
 
@@ -100,7 +100,8 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell or _silently).report()
+    material = Material.of(settled(load_run(run, store=store)))
+    return _Reproduction(material, wishes, tell or _silently).report()
 
 
 class _Reproduction:

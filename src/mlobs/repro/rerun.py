@@ -18,7 +18,7 @@ from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.variables import is_recorded
 from mlobs.secrets import public_arguments
 
-CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
+CAPTURE_S = 60.0  # for the sender's snapshot, which may come after a program's end
 LOOK_S = 0.1
 _TAIL_LINES = 15
 _OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "SLURM_")
@@ -87,6 +87,15 @@ def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[st
     mine = {name: value for name, value in now.items() if not name.startswith("MLOBS_")}
     was = {name: value for name, value in recorded.items() if _is_given_again(name) and name not in mine}
     return {**mine, **was}
+
+
+def settled(run: RunRecord) -> RunRecord:
+    """Return the run with its snapshot: just after a program's end, its sender may still be at it."""
+    from mlobs.repro.entry import ENTRY
+    from mlobs.repro.recipe import root_of
+
+    is_recent = run.ended is not None and time.time() - run.ended.timestamp() < CAPTURE_S
+    return _when_captured(run) if is_recent and ENTRY in root_of(run).snapshots else run
 
 
 def _is_given_again(name: str) -> bool:
