@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
-from programs_of_runs import dataset, losses, model, parts, program_run
+from programs_of_runs import NATIVE, dataset, losses, model, parts, program_run
 from recorded import open_run
 from typer.testing import CliRunner
 
@@ -62,7 +62,7 @@ def test_verify_prints_the_verdict_and_exits_with_it(store):
     first, second = (program_run(store, *losses(0.5), model(), at=at) for at in (1000.0, 2000.0))
     printed = mlobs("verify", first.run_id, second.run_id).stdout.splitlines()
     assert printed[0].startswith("IDENTICAL: ")
-    assert printed[1] == f"compared 1 metric values and 1 model of {first.run_id}"
+    assert printed[1] == f"compared 1 metric value and 1 model of {first.run_id}"
     document = as_json("verify", first.run_id, "latest")
     assert (document["verdict"], document["exit_code"], document["points"]) == ("identical", 0, 1)
 
@@ -303,6 +303,7 @@ def _clean():
     return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "MLOBS_DELIVERY": "thread"}  # it ends with its snapshot
 
 
+@pytest.mark.slow
 def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
     folder = project()
     monkeypatch.chdir(folder)
@@ -330,6 +331,26 @@ def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_secret_of_the_command_line_is_asked_for_and_never_shown(place):
+    (place / "fit.py").write_text(
+        "import sys, mlobs\n"
+        "with mlobs.start_run('fit') as run:\n"
+        "    run.log_metric('loss', len(sys.argv[2]))\n"
+    )
+    secret = ["--api-key", "s3cr3t-value-123456"]
+    subprocess.run([sys.executable, "fit.py", *secret], cwd=place, env=_clean(), check=True, timeout=60)
+    asked = mlobs("reproduce", "latest", code=4).stdout
+    assert "a secret was taken out of its command line" in asked
+    assert "type: mlobs reproduce RUN -- python" in asked
+    done = mlobs("reproduce", "latest", "--dest", "again", "--", "python", "fit.py", *secret)
+    assert done.stdout.startswith("IDENTICAL: ")
+    assert "running it again: python fit.py --api-key [redacted]" in done.stderr
+    kept = [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert kept
+    assert not [path for path in kept if secret[1].encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
 def test_a_program_that_is_not_deterministic_is_found_out(project, monkeypatch):
     folder = project(noise="random.SystemRandom().random()")
     monkeypatch.chdir(folder)
@@ -341,6 +362,19 @@ def test_a_program_that_is_not_deterministic_is_found_out(project, monkeypatch):
     once = as_json("reproduce", "latest", "--repeat", "1", "--tolerance", "loss=10", code=0)
     assert once["verdict"] == "equivalent"
     assert as_json("reproduce", "latest", "--repeat", "1", code=1)["verdict"] == "different"
+
+
+@pytest.mark.slow
+def test_a_run_that_has_just_ended_is_waited_for_until_its_snapshot_is_there(place):
+    """The sender captures beside the program, and a short program is gone by then."""
+    (place / "fit.py").write_text(
+        "import mlobs\nwith mlobs.start_run('fit') as run:\n    run.log_metric('loss', 0.5)\n"
+    )
+    environment = {name: value for name, value in _clean().items() if name != "MLOBS_DELIVERY"}
+    subprocess.run([sys.executable, "fit.py"], cwd=place, env=environment, check=True, timeout=60)
+    mlobs("restore", "latest", "as-it-was")
+    assert (place / "as-it-was" / "fit.py").exists()
+    assert as_json("reproduce", "latest", "--env", "current", "--check-only")["is_ready"]
 
 
 def test_what_cannot_be_reproduced_says_why_and_exits_with_4(store):
@@ -394,3 +428,47 @@ def test_options_that_make_no_sense_are_refused(store):
     assert mlobs("reproduce", "latest", "--repeat", "0", code=2)
     assert mlobs("reproduce", "latest", "--rtol", "-1", code=2)
     assert "is not empty" in mlobs("reproduce", "latest", "--dest", ".", code=2).stderr
+
+
+# show
+
+
+def test_show_says_in_a_line_what_each_part_of_the_snapshot_holds(store):
+    code = {
+        "path": "/p",
+        "place": "",
+        "tree": "a" * 40,
+        "kind": "git",
+        "commit": "c" * 40,
+        "branch": "main",
+        "is_dirty": True,
+        "pack_bytes": 2500,
+        "excluded": [{"path": "a.bin"}],
+        "warnings": ["changed after the start: a\nb"],
+    }
+    library = {"api": "openblas", "version": "0.3.27", "architecture": "Zen", "threads": 2}
+    program_run(
+        store,
+        *losses(0.5),
+        snapshot=parts(
+            code=code,
+            native=NATIVE | {"libraries": [library]},
+            modules={"local": 3, "changed": ["/p/fit.py"]},
+            patch={"file": "changes.diff", "size_bytes": 1234},
+            gpus={"gpus": []},
+            code__libs="PermissionError: libs",
+        ),
+    )
+    shown = mlobs("show", "latest").stdout
+    for line in (
+        "python3 train.py --lr 0.1",
+        "commit cccccccccccc on main, with changes, tree aaaaaaaaaaaa, pack of 2.5 kB, 1 not packed, ",
+        "CPython 3.11.7, 3 packages, eeeeeeeeeeee",
+        "openblas 0.3.27 Zen with 2 threads",
+        "seed 7: random",
+        "3 files of its own code; edited: /p/fit.py",
+        "changes.diff, 1.2 kB",
+        "PermissionError: libs",
+    ):
+        assert line in shown, shown
+    assert "a\\nb" in shown

@@ -63,8 +63,9 @@ def _lines(report: ReproReport) -> Iterator[str]:
     else:
         yield f"{report.verdict.upper()}: {MEANINGS[report.verdict]}"
     if report.points or report.models:
+        values = f"{report.points:,} metric value{'s' * (report.points != 1)}"
         models = f" and {report.models} model{'s' * (report.models != 1)}" if report.models else ""
-        yield f"compared {report.points:,} metric values{models} of {report.run_id}"
+        yield f"compared {values}{models} of {report.run_id}"
     for check in report.checks:
         yield f"  ok: {check}"
     if report.ignored:

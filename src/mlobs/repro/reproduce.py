@@ -23,8 +23,9 @@ from mlobs.repro.launch import launch_environment
 from mlobs.repro.material import Material, readable
 from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
 from mlobs.repro.report import ReproReport
-from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
+from mlobs.repro.rerun import Repetition, own_package, repeat, settled, variables_of
 from mlobs.repro.verdict import judge
+from mlobs.secrets import public_arguments
 
 EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
 
@@ -99,7 +100,8 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell or _silently).report()
+    material = Material.of(settled(load_run(run, store=store)))
+    return _Reproduction(material, wishes, tell or _silently).report()
 
 
 class _Reproduction:
@@ -146,10 +148,10 @@ class _Reproduction:
             material.entry, restored, python, material.run.params, material.executed
         )
         if wishes.check_only:
-            self._checks.append(f"it can be started: {' '.join(command)}")
+            self._checks.append(f"it can be started: {' '.join(public_arguments(command))}")
             return
         for number in range(1, wishes.repeat + 1):
-            if self._repeat(command, cwd, self._variables(restored), number):
+            if self._repeat(command, cwd, self._variables(restored, python), number):
                 return
 
     def _look_at_launch(self) -> None:
@@ -200,13 +202,14 @@ class _Reproduction:
             self._checks.append(f"the environment was made again in {made.seconds:.1f} s")
         return made.python
 
-    def _variables(self, restored: Restored) -> dict[str, str]:
+    def _variables(self, restored: Restored, python: Path) -> dict[str, str]:
         recorded = self._material.entry.get("environment", {})
         variables = variables_of(recorded, os.environ)
         if "MLOBS_SEED" in recorded or self._material.seed is not None:
             variables = {**launch_environment({}, self._material.seed), **variables}
         path = import_path(recorded, restored, own_package(self._folder / "mlobs-itself"))
-        return {**variables, "PYTHONPATH": path}
+        programs = os.pathsep.join([str(python.parent), variables.get("PATH", os.defpath)])
+        return {**variables, "PYTHONPATH": path, "PATH": programs}
 
     def _link(self, restored: Restored, cwd: Path) -> None:
         """Put links to data into the restored folder: recorded datasets, and what was asked for."""

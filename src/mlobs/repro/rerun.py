@@ -16,8 +16,9 @@ from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.variables import is_recorded
+from mlobs.secrets import public_arguments
 
-CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
+CAPTURE_S = 60.0  # for the sender's snapshot, which may come after a program's end
 LOOK_S = 0.1
 _TAIL_LINES = 15
 _OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "SLURM_")
@@ -51,7 +52,7 @@ def repeat(
     folder.mkdir(parents=True, exist_ok=True)
     store, output = Store(folder / "store"), folder / "output.log"
     variables = {**environment, RERUN_VARIABLE: str(store.path), "PYTHONUNBUFFERED": "1"}
-    tell(f"running it again: {' '.join(command)}")
+    tell(f"running it again: {' '.join(public_arguments(command))}")
     with output.open("wb") as file:
         try:
             done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
@@ -86,6 +87,15 @@ def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[st
     mine = {name: value for name, value in now.items() if not name.startswith("MLOBS_")}
     was = {name: value for name, value in recorded.items() if _is_given_again(name) and name not in mine}
     return {**mine, **was}
+
+
+def settled(run: RunRecord) -> RunRecord:
+    """Return the run with its snapshot: just after a program's end, its sender may still be at it."""
+    from mlobs.repro.entry import ENTRY
+    from mlobs.repro.recipe import root_of
+
+    is_recent = run.ended is not None and time.time() - run.ended.timestamp() < CAPTURE_S
+    return _when_captured(run) if is_recent and ENTRY in root_of(run).snapshots else run
 
 
 def _is_given_again(name: str) -> bool:

@@ -13,6 +13,7 @@ from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.material import Material
 from mlobs.repro.recipe import RECIPE_TAG, Recipe, recipe_of
 from mlobs.repro.report import ReproReport
+from mlobs.repro.rerun import settled
 from mlobs.repro.verdict import Verdict, judge
 
 
@@ -35,9 +36,12 @@ def verify(
         StoreError: there is no such store.
     """
     started = time.perf_counter()
-    first = load_run(run, store=store)
+    first = settled(load_run(run, store=store))
     recipe = recipe_of(first)
-    second = load_run(other, store=store) if other is not None else _latest_like(first, recipe, store)
+    if other is not None:
+        second = settled(load_run(other, store=store))
+    else:
+        second = _latest_like(first, recipe, store)
     if second.run_id == first.run_id:
         raise UsageError(f"both are run {first.run_id} - name another one, or type: mlobs reproduce {run}")
     found, again = compare(first, second, Tolerance(rtol, atol)), recipe_of(second)
