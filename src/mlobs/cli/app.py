@@ -15,6 +15,7 @@ from mlobs.cli.code import diff, restore
 from mlobs.cli.config import config
 from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
+from mlobs.cli.importing import import_
 from mlobs.cli.launch import run
 from mlobs.cli.repair import repair
 from mlobs.cli.reproduce import reproduce, verify
@@ -96,3 +97,4 @@ for _command in (
     *(sync, audit, repair, config, doctor),
 ):
     app.command()(_command)
+app.command("import")(import_)
