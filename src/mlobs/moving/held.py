@@ -23,10 +23,11 @@ _CHUNK_BYTES = 1 << 20
 class Held:
     """A run's record as counts: what is asked for once is crossed off.
 
-    `end` is the end that counts now, None while the run has none; `latest` the time of what is recorded.
+    `has_times`: a point is known again by its time too. `end` is the end that counts now, None while the run has none; `latest` the time of what is recorded.
     """
 
     folder: RunFolder
+    has_times: bool = True
     points: Counter[tuple[str, int, float, float | None]] = field(default_factory=Counter)
     others: Counter[bytes] = field(default_factory=Counter)
     params: dict[str, list[Any]] = field(default_factory=dict)  # each value that a param ever had
@@ -37,9 +38,9 @@ class Held:
     latest: float = 0.0
 
     @classmethod
-    def of(cls, folder: RunFolder) -> Held:
+    def of(cls, folder: RunFolder, *, has_times: bool = True) -> Held:
         """Read what is recorded: about 3 s for a million points."""
-        held = cls(folder)
+        held = cls(folder, has_times)
         for path in sorted(folder.journals()):
             with Reader(path) as reader:
                 for _, _, event in reader.events():
@@ -53,7 +54,7 @@ class Held:
         self.latest = max(self.latest, getattr(event, "at", 0.0))
         match event:
             case Metrics():
-                self.points.update(_points(event))
+                self.points.update(self._points(event))
             case Params():
                 for name, value in event.values.items():
                     self.params.setdefault(name, []).append(value)
@@ -93,13 +94,19 @@ class Held:
 
     def _points_beyond(self, event: Metrics) -> Iterator[Metrics]:
         values = {}
-        for point, value in zip(_points(event), event.values.values(), strict=True):
+        for point, value in zip(self._points(event), event.values.values(), strict=True):
             if self.points[point] > 0:
                 self.points[point] -= 1
             else:
                 values[point[0]] = value
         if values:
             yield Metrics(event.at, event.step, values, event.meta)
+
+    def _points(self, event: Metrics) -> Iterator[tuple[str, int, float, float | None]]:
+        """Name each point; NaN stands as None, since it does not equal itself."""
+        at = event.at if self.has_times else 0.0
+        for name, value in event.values.items():
+            yield name, event.step, at, value if value == value else None  # noqa: PLR0124
 
     def _params_beyond(self, event: Params) -> Iterator[Params]:
         new = {name: value for name, value in event.values.items() if name not in self.params}
@@ -151,12 +158,6 @@ def origin_of(folder: RunFolder) -> str | None:
                 if not isinstance(event, RunStarted):
                     break
     return "" if is_imported else None
-
-
-def _points(event: Metrics) -> Iterator[tuple[str, int, float, float | None]]:
-    """Name each point; NaN stands as None, since it does not equal itself."""
-    for name, value in event.values.items():
-        yield name, event.step, event.at, value if value == value else None  # noqa: PLR0124
 
 
 def _is_same(one: Any, other: Any) -> bool:

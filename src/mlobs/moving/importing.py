@@ -50,7 +50,8 @@ def import_runs(
     Raises:
         UsageError: there is nothing of that kind at the location.
         StoreError: the store cannot be written.
-        MissingPackage: the tracker's own package, which reads its files, is not installed.
+        MissingPackage: `mlflow` or `tensorboard`, which read their own files, is not installed. For `wandb`
+            it is a UsageError.
         DeliveryError: a server does not answer, or refuses the credentials.
     """
     return list(importing(kind, location, experiment=experiment, store=store))
@@ -145,8 +146,9 @@ def _imported(known: _Known, run: SourceRun) -> Imported:
         if is_ours and origin_of(folder) not in (run.identity, ""):
             return Imported(run_id, name, "skipped", reason="it is in this store already, in full")
         return _grown(known, folder, run)
-    except (MlobsError, OSError) as error:
-        return Imported(folder.run_id if folder else run_id, name, "failed", reason=str(error))
+    except Exception as error:  # what one run holds may be anything; the others are not to suffer
+        reason = str(error) if isinstance(error, MlobsError) else f"{type(error).__name__}: {error}"
+        return Imported(folder.run_id if folder else run_id, name, "failed", reason=reason)
 
 
 def _made(known: _Known, run: SourceRun, run_id: str, *, is_ours: bool) -> Imported:
@@ -181,12 +183,12 @@ def _origin(known: _Known, run: SourceRun) -> Tags:
 
 def _grown(known: _Known, folder: RunFolder, run: SourceRun) -> Imported:
     """Add what the run has now and the store has not; an end that changed opens another attempt."""
-    held = Held.of(folder)
+    held = Held.of(folder, has_times=run.has_times)
     with closing(_Writing(folder, is_opener=not held.starts)) as writing:
         end = _add(known, folder, run, held, writing)
         if end is not None and held.end is None:
             writing.take(end)
-    reopened = held.end is not None and not _is_same_end(held.end, end)
+    reopened = held.end is not None and not _stands(held.end, end, has_news=writing.events > 0)
     if reopened:
         _reopen(folder, held, end, max(held.latest, writing.latest))
     outcome = "grown" if writing.events or reopened else "unchanged"
@@ -212,8 +214,11 @@ def _add(
     return end
 
 
-def _is_same_end(one: RunFinished, other: RunFinished | None) -> bool:
-    return other is not None and (one.status, one.at) == (other.status, other.at)
+def _stands(recorded: RunFinished, now: RunFinished | None, *, has_news: bool) -> bool:
+    """Tell whether the recorded end is still true; one that `mlobs repair` gave is, while nothing is new."""
+    if now is None:
+        return recorded.status == "CRASHED" and not has_news
+    return (recorded.status, recorded.at) == (now.status, now.at)
 
 
 def _reopen(folder: RunFolder, held: Held, end: RunFinished | None, latest: float) -> None:
@@ -246,7 +251,7 @@ class _Writing:
         writer = self._writer
         event = piece
         if isinstance(piece, Payload):
-            ordinal, size_bytes = writer.keep_file(piece.file, is_ours=True)
+            ordinal, size_bytes = writer.keep_file(piece.file, is_ours=piece.is_temporary)
             event = msgspec.structs.replace(piece.event, blob=ordinal, size_bytes=size_bytes)
         elif isinstance(piece, Artifact) and piece.data is not None and len(piece.data) > INLINE_BYTES:
             event = msgspec.structs.replace(piece, blob=writer.keep_bytes(piece.data), data=None)

@@ -19,10 +19,11 @@ Outcome: TypeAlias = Literal["new", "grown", "unchanged", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Payload:
-    """An artifact whose content lies in `file`, a temporary one that is moved into the store."""
+    """An artifact whose content lies in `file`; a temporary one is moved into the store."""
 
     event: Artifact
     file: Path
+    is_temporary: bool = True
 
 
 Piece: TypeAlias = Event | Payload
@@ -39,6 +40,7 @@ class SourceRun:
         place: where it is, for people.
         parent: the parent's identity.
         is_ours: mlobs recorded it and delivered it there.
+        has_times: its points have times of their own, by which they are known again.
         left_out: what the source holds and mlobs has no form for, counted while `pieces` are read.
     """
 
@@ -48,6 +50,7 @@ class SourceRun:
     place: str = ""
     parent: str | None = None
     is_ours: bool = False
+    has_times: bool = True
     left_out: Counter[str] = field(default_factory=Counter)
 
 
