@@ -74,7 +74,9 @@ def export_runs(
 
 def _write_tables(store: Store, ids: Sequence[str], folder: Path, suffix: str) -> list[Path]:
     every = runs(store=store, system=True)
-    chosen = every[every["run_id"].isin(ids)].dropna(axis="columns", how="all")
+    chosen = every[every["run_id"].isin(ids)]
+    others = [name for name in chosen.columns if "." in name and chosen[name].isna().all()]
+    chosen = chosen.drop(columns=others)  # what only runs have that were not chosen
     written = []
     for name, frame in (("points", metrics(store=store, run_ids=ids)), ("runs", chosen)):
         path = folder / f"{name}.{suffix}"

@@ -62,11 +62,11 @@ def importing(
 ) -> Iterator[Imported]:
     """Do what `import_runs` does, and yield each run once it is there."""
     names = [experiment] if isinstance(experiment, str) else list(experiment or ())
-    runs = _source(kind, location, names)
+    runs = parents_first(_source(kind, location, names))  # before a store is made for nothing
     opened = Store(Path(store).expanduser().absolute()) if isinstance(store, str | Path) else open_store(store)
     opened.create()
     known = _Known(opened)
-    for run in parents_first(runs):
+    for run in runs:
         yield _imported(known, run)
 
 
