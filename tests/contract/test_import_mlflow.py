@@ -147,7 +147,7 @@ def test_only_the_named_experiments_are_imported(vendor, store):
     done = import_runs("mlflow", vendor[0], experiment=["churn"], store=store)
 
     assert by_outcome(done) == {"parent": "new", "child": "new"}
-    with pytest.raises(mlobs.UsageError, match="no experiment 'chrun'.*there are Default, churn, other"):
+    with pytest.raises(mlobs.UsageError, match=r"no experiment 'chrun'.*there are Default, churn, other"):
         import_runs("mlflow", vendor[0], experiment="chrun", store=store)
 
 

@@ -72,8 +72,11 @@ def histories(client, run):
     """Every point of a run as MLflow's client reads it; NaN stands as a text, to be comparable."""
     return {
         name: sorted(
-            (point.timestamp, point.step, "nan" if math.isnan(point.value) else bounded(point.value))
-            for point in client.get_metric_history(run.info.run_id, name)
+            (
+                (point.timestamp, point.step, "nan" if math.isnan(point.value) else bounded(point.value))
+                for point in client.get_metric_history(run.info.run_id, name)
+            ),
+            key=str,
         )
         for name in run.data.metrics
     }

@@ -26,7 +26,9 @@ _OWN_TAGS = frozenset(
     | {content.ATTEMPT, content.REWOUND, mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
     | {"mlflow.user", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
 )
-_TOLD_OTHERWISE = frozenset({content.PARENT, "mlflow.runName", mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG})
+_TOLD_OTHERWISE = frozenset(
+    {content.PARENT, "mlflow.runName", mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
+)
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
@@ -84,14 +86,20 @@ def start_of(run: Any) -> float:
 
 def texts(run: Any) -> Iterator[Event]:
     """Yield tags and params. A name of a run that mlobs did not deliver is taken as it stands."""
+    return _own_texts(run) if is_ours(run) else _others_texts(run)
+
+
+def _others_texts(run: Any) -> Iterator[Event]:
+    tags = {name: text for name, text in sorted(run.data.tags.items()) if name not in _TOLD_OTHERWISE}
+    if tags:
+        yield Tags(start_of(run), tags)
+    if run.data.params:
+        yield Params(start_of(run), dict(sorted(run.data.params.items())))
+
+
+def _own_texts(run: Any) -> Iterator[Event]:
     at, held = start_of(run), run.data.tags
-    if not is_ours(run):
-        if tags := {name: text for name, text in sorted(held.items()) if name not in _TOLD_OTHERWISE}:
-            yield Tags(at, tags)
-        if run.data.params:
-            yield Params(at, dict(sorted(run.data.params.items())))
-        return
-    tags = {}
+    tags: dict[str, str] = {}
     refused: dict[str, dict[str, str]] = {content.CONFLICT: {}, content.OVERWRITTEN: {}}
     for name, text in sorted(held.items()):
         prefix = next((prefix for prefix in refused if name.startswith(prefix)), None)
@@ -111,7 +119,7 @@ def texts(run: Any) -> Iterator[Event]:
 
 
 def points(client: Any, run: Any, name: str) -> Iterator[Metrics]:
-    """Yield a metric's points by time. MLflow's databases hold its largest number where infinity was logged."""
+    """Yield a metric's points by time. Where infinity was logged, MLflow's databases hold a number."""
     has_infinities = not is_ours(run) or _mark(content.INFINITE, name) in run.data.tags
     shown = _original(name, run.data.tags) if is_ours(run) else name
     for point in client.get_metric_history(run.info.run_id, name):  # the client asks page by page

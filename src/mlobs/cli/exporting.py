@@ -28,12 +28,12 @@ def export(
         typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
     ] = None,
     *,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="DEST", help="A folder; of json, a file.")
-    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DEST", help="A folder; of json, a file.")],
     form: Annotated[FormatName, typer.Option("--format", help="What to write.")] = FormatName.PARQUET,
     every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
-    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,7 +26,9 @@ def replay(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
-    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -144,9 +144,7 @@ def class_of(kind: str, name: str | None = None) -> type:
 
         close = difflib.get_close_matches(kind, known_names(), n=1)
         hint = f" - did you mean {close[0]!r}?" if close else ""
-        raise UsageError(
-            f"backend {name or kind!r} is not known; known are {', '.join(known_names())}{hint}"
-        )
+        raise UsageError(f"backend {name or kind!r} is not known; known are {', '.join(known_names())}{hint}")
     return _load(path)
 
 

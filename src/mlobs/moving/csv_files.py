@@ -4,8 +4,8 @@ Long, a row for each point:        run, key, step, value, at
 Wide, a row for each step:         run, step, loss, accuracy, ..., at
 
 `run` may be called `run_id`; without it the file is one run. `key` may be called `metric`, `name` or `tag`;
-without it the one metric is called like the file, as in what TensorBoard's page lets people download. `at` may
-be called `timestamp`, `time`, `wall_time` or `wall time`, and is Unix seconds or ISO 8601 (UTC, if no
+without it the one metric is called like the file, as in what TensorBoard's page lets people download. `at`
+may be called `timestamp`, `time`, `wall_time` or `wall time`, and is Unix seconds or ISO 8601 (UTC, if no
 zone is given). `step` may be called `global_step`, `iteration` or `epoch`, the first that is there; without
 any, a run's rows are counted from 0. In the wide form columns `params.NAME` and `tags.NAME` are params and
 tags, and `metrics.NAME` is the metric NAME. An empty cell is no value.
@@ -73,7 +73,7 @@ class _Columns:
 
 
 def csv_runs(file: str, experiment: str | None = None) -> Iterator[SourceRun]:
-    """Yield the runs of a CSV file, in the order in which it names them. Their experiment is called like the file.
+    """Yield the runs of a CSV file, in its order. Their experiment is called like the file.
 
     Raises:
         UsageError: there is no such file, it holds nothing, or a step or time cannot be read.
@@ -90,7 +90,9 @@ def csv_runs(file: str, experiment: str | None = None) -> Iterator[SourceRun]:
     for name, rows in runs.items():
         times = [at for at, _, _ in rows.points if at is not None]
         digest = hashlib.blake2b(f"{path}\0{name}".encode(), digest_size=16).hexdigest()
-        start = RunStarted(min(times, default=written), "", experiment or path.stem, name or path.stem, NOBODY)
+        start = RunStarted(
+            min(times, default=written), "", experiment or path.stem, name or path.stem, NOBODY
+        )
         pieces = partial(_pieces, rows, written, start.at)
         has_times = len(times) == len(rows.points)
         yield SourceRun(

@@ -92,7 +92,7 @@ def _write_tables(store: Store, ids: Sequence[str], folder: Path, suffix: str) -
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a table; a column of values of several types becomes text, which Parquet can hold."""
     try:
-        import pyarrow  # noqa: F401 - pandas' engine; its own error is a page
+        import pyarrow as pa  # noqa: F401 - pandas' engine, whose own error is a page long
     except ImportError as error:
         raise MissingPackage("pyarrow", "parquet") from error
     mixed = {

@@ -23,7 +23,8 @@ _CHUNK_BYTES = 1 << 20
 class Held:
     """A run's record as counts: what is asked for once is crossed off.
 
-    `has_times`: a point is known again by its time too. `end` is the end that counts now, None while the run has none; `latest` the time of what is recorded.
+    `has_times`: a point is known again by its time too. `end` is the end that counts now, None while the
+    run has none; `latest` the time of what is recorded.
     """
 
     folder: RunFolder
@@ -106,7 +107,7 @@ class Held:
         """Name each point; NaN stands as None, since it does not equal itself."""
         at = event.at if self.has_times else 0.0
         for name, value in event.values.items():
-            yield name, event.step, at, value if value == value else None  # noqa: PLR0124
+            yield name, event.step, at, _comparable(value)
 
     def _params_beyond(self, event: Params) -> Iterator[Params]:
         new = {name: value for name, value in event.values.items() if name not in self.params}
@@ -144,7 +145,7 @@ class Held:
 
 
 def origin_of(folder: RunFolder) -> str | None:
-    """Return the identity of an imported run; "" if its import was broken off before; None: it was recorded."""
+    """Return an imported run's identity; "" if its import was broken off before; None: it was recorded."""
     is_imported = False
     for path in folder.journals():
         with Reader(path) as reader:
@@ -158,6 +159,10 @@ def origin_of(folder: RunFolder) -> str | None:
                 if not isinstance(event, RunStarted):
                     break
     return "" if is_imported else None
+
+
+def _comparable(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -21,6 +21,7 @@ from mlobs.moving.source import (
     IMPORTED_PLACE,
     NOBODY,
     Imported,
+    Outcome,
     Payload,
     Piece,
     SourceRun,
@@ -63,7 +64,9 @@ def importing(
     """Do what `import_runs` does, and yield each run once it is there."""
     names = [experiment] if isinstance(experiment, str) else list(experiment or ())
     runs = parents_first(_source(kind, location, names))  # before a store is made for nothing
-    opened = Store(Path(store).expanduser().absolute()) if isinstance(store, str | Path) else open_store(store)
+    opened = (
+        Store(Path(store).expanduser().absolute()) if isinstance(store, str | Path) else open_store(store)
+    )
     opened.create()
     known = _Known(opened)
     for run in runs:
@@ -191,7 +194,7 @@ def _grown(known: _Known, folder: RunFolder, run: SourceRun) -> Imported:
     reopened = held.end is not None and not _stands(held.end, end, has_news=writing.events > 0)
     if reopened:
         _reopen(folder, held, end, max(held.latest, writing.latest))
-    outcome = "grown" if writing.events or reopened else "unchanged"
+    outcome: Outcome = "grown" if writing.events or reopened else "unchanged"
     left_out = dict(run.left_out)
     return Imported(folder.run_id, run.start.name, outcome, writing.points, left_out=left_out)
 

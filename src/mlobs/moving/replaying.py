@@ -23,7 +23,7 @@ _WORDS: dict[str, Any] = {"true": True, "false": False}
 
 @dataclasses.dataclass(frozen=True)
 class Replayed:
-    """What a backend has of a run now. `report` is None if the run could not be sent, and `problem` says why."""
+    """What a backend has of a run now; `report` is None if it has none, and `problem` says why."""
 
     run_id: str
     backend: str
@@ -44,7 +44,9 @@ def replay_runs(
     store: StoreLike = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[Replayed]:
-    """Deliver past runs, imported ones too, to a backend, and return what it has of each. Nothing is sent twice.
+    """Deliver past runs, imported ones too, to a backend, and return what it has of each.
+
+    Nothing is sent twice.
 
     Each place has a delivery state of its own: with `options`, or as an object, a backend is called by its
     kind and a hash of where it is, such as "mlflow-3fa9c1", unless it is given a name.
@@ -65,13 +67,11 @@ def replay_runs(
     folders = choose(open_store(store), runs, experiment=experiment)
     name, params = destination(to, options or {})
     done = foreground.sync(folders, only=[name], options={name: params})
-    return [
-        Replayed(one.run_id, name, one.reports.get(name), one.problems.get(name, "")) for one in done
-    ]
+    return [Replayed(one.run_id, name, one.reports.get(name), one.problems.get(name, "")) for one in done]
 
 
 def destination(to: str | Backend, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the name of a place, and the options that make its backend: with its `type`, if it is not the name.
+    """Return the name of a place, and the options that make its backend.
 
     Raises:
         UsageError: there is no such backend or option.

@@ -85,7 +85,7 @@ def _run(top: Path, folder: Path, files: Sequence[Path], experiment: str) -> Sou
 
 
 def _first(files: Sequence[Path]) -> tuple[str, float, Any] | None:
-    """Return the identity, the start and the first Event with a content of these files; None if there is none.
+    """Return the identity, the start and the first Event with a content; None if the files hold nothing.
 
     The file's name and its first two records name the run: they stay the same while it grows, and
     wherever it is moved to.
@@ -98,7 +98,8 @@ def _first(files: Sequence[Path]) -> tuple[str, float, Any] | None:
             digest = hashlib.blake2b(file.name.encode(), digest_size=16)
             for event in head:
                 digest.update(event.SerializeToString(deterministic=True))
-            return f"tensorboard:{digest.hexdigest()}", head[0].wall_time, head[1]
+            at = min(event.wall_time for event in head)  # of a converted file the content is older
+            return f"tensorboard:{digest.hexdigest()}", at, head[1]
     return None
 
 

@@ -1,4 +1,4 @@
-"""What vendors' writers put into event files, as events: the styles of TensorFlow 1 and 2, torch, tensorboardX."""
+"""What vendors' writers put into event files, as events: TensorFlow 1 and 2, torch, tensorboardX."""
 
 # protobuf makes its classes at run time: pyright cannot know them.
 # pyright: reportAttributeAccessIssue=false

@@ -8,6 +8,7 @@ classes come from the package `wandb`; the package itself offers no reader (look
 
 from __future__ import annotations
 
+import importlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -36,12 +37,12 @@ def records(path: Path) -> Iterator[Any]:
 
 def _message() -> Any:
     try:
-        from wandb.proto import wandb_internal_pb2
+        messages = importlib.import_module("wandb.proto.wandb_internal_pb2")
     except ImportError as error:
         raise UsageError(
             "the files of W&B hold messages that its own package reads - type: pip install wandb"
         ) from error
-    return wandb_internal_pb2.Record  # type: ignore[attr-defined, unused-ignore]
+    return messages.Record
 
 
 def _bodies(path: Path) -> Iterator[bytes]:

@@ -25,8 +25,8 @@ _WRITTEN_BY_CLIENT = frozenset({"output.log", "config.yaml", "wandb-summary.json
 class Decoder:
     """Turns the records of one run, in their order, into events. `left_out` counts what has no form here.
 
-    `folder` is where the files of the record lie. History becomes metrics under dotted names, `stats` those of
-    the system, and what the summary has beside the history a metric of the last step.
+    `folder` is where the files of the record lie. History becomes metrics under dotted names, `stats` those
+    of the system, and what the summary has beside the history a metric of the last step.
     """
 
     def __init__(self, left_out: Counter[str]) -> None:

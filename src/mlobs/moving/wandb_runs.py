@@ -27,9 +27,13 @@ def wandb_runs(location: str, experiment: str | None = None) -> Iterator[SourceR
         UsageError: there are no such files, one is damaged, or the package `wandb` is not installed.
     """
     top = Path(location).expanduser().absolute()
-    files = [top] if top.is_file() else sorted({one.resolve() for one in top.rglob("run-*.wandb")})  # `latest-run` is a link
+    files = (
+        [top] if top.is_file() else sorted({one.resolve() for one in top.rglob("run-*.wandb")})
+    )  # `latest-run` is a link
     if not files:
-        raise UsageError(f"there is no run-*.wandb in {location!r} - give W&B's folder `wandb`, or such a file")
+        raise UsageError(
+            f"there is no run-*.wandb in {location!r} - give W&B's folder `wandb`, or such a file"
+        )
     by_run: dict[str, list[Path]] = {}
     firsts: dict[str, Any] = {}
     for file in files:
