@@ -12,8 +12,8 @@ import msgspec
 from mlobs.errors import MissingPackage, MlobsError, StoreError, UsageError
 from mlobs.journal.store import Store
 from mlobs.moving.choosing import choose
+from mlobs.read import frames
 from mlobs.read.artifact import StoredArtifact
-from mlobs.read.frames import metrics, runs
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.text import json_bytes
@@ -29,7 +29,7 @@ _FACTS = ("run_id", "experiment", "name", "status", "reason", "started", "ended"
 
 
 def export_runs(
-    chosen: str | Iterable[str] | None,
+    runs: str | Iterable[str] | None,
     dest: str | Path,
     *,
     format: Format = "parquet",  # noqa: A002 - what it is called everywhere
@@ -44,7 +44,7 @@ def export_runs(
     - "mlflow": in the folder `dest` a store of MLflow, `mlflow.db` and `artifacts`, by `replay_runs`.
 
     Args:
-        chosen: ids, beginnings of ids, or "latest"; None is all, or those of the `experiment`.
+        runs: ids, beginnings of ids, or "latest"; None is all, or those of the `experiment`.
         dest: where to write.
         format: one of these four.
         experiment: all runs of this experiment.
@@ -58,7 +58,7 @@ def export_runs(
     if format not in FORMATS:
         raise UsageError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
     opened, path = open_store(store), Path(dest).expanduser().absolute()
-    ids = [folder.run_id for folder in choose(opened, chosen, experiment=experiment)]
+    ids = [folder.run_id for folder in choose(opened, runs, experiment=experiment)]
     try:
         if format == "json":
             return [_write_json(opened, ids, path)]
@@ -73,12 +73,12 @@ def export_runs(
 
 
 def _write_tables(store: Store, ids: Sequence[str], folder: Path, suffix: str) -> list[Path]:
-    every = runs(store=store, system=True)
+    every = frames.runs(store=store, system=True)
     chosen = every[every["run_id"].isin(ids)]
     others = [name for name in chosen.columns if "." in name and chosen[name].isna().all()]
     chosen = chosen.drop(columns=others)  # what only runs have that were not chosen
     written = []
-    for name, frame in (("points", metrics(store=store, run_ids=ids)), ("runs", chosen)):
+    for name, frame in (("points", frames.metrics(store=store, run_ids=ids)), ("runs", chosen)):
         path = folder / f"{name}.{suffix}"
         if suffix == "csv":
             # In the table of runs an empty cell is what a run does not have; a point always has a value.
