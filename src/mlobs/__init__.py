@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from mlobs.errors import Unauthorized as Unauthorized
     from mlobs.errors import Unavailable as Unavailable
     from mlobs.errors import UsageError as UsageError
+    from mlobs.moving.exporting import export_runs as export_runs
+    from mlobs.moving.importing import import_runs as import_runs
+    from mlobs.moving.replaying import Replayed as Replayed
+    from mlobs.moving.replaying import replay_runs as replay_runs
+    from mlobs.moving.source import Imported as Imported
     from mlobs.opened import BackendRef as BackendRef
     from mlobs.read.frames import metrics as metrics
     from mlobs.read.frames import runs as runs
@@ -70,6 +75,10 @@ _EXPORTS = {
         "DeliveryError", "MissingPackage", "MlobsError", "ServerError", "StoreError", "Unauthorized",
         "Unavailable", "UsageError",
     ],
+    "mlobs.moving.exporting": ["export_runs"],
+    "mlobs.moving.importing": ["import_runs"],
+    "mlobs.moving.replaying": ["Replayed", "replay_runs"],
+    "mlobs.moving.source": ["Imported"],
     "mlobs.read.frames": ["metrics", "runs"],
     "mlobs.opened": ["BackendRef"],
     "mlobs.read.record": ["RunRecord", "load_run"],
@@ -91,9 +100,11 @@ __all__ = [
     "BackendReport",
     "DeliveryError",
     "Fingerprint",
+    "Imported",
     "MissingPackage",
     "MlobsError",
     "ModelPrint",
+    "Replayed",
     "ReproReport",
     "Run",
     "RunHandle",
@@ -108,8 +119,10 @@ __all__ = [
     "backends",
     "current_run",
     "diff_fingerprints",
+    "export_runs",
     "fingerprint",
     "fingerprint_model",
+    "import_runs",
     "load_run",
     "log_artifact",
     "log_artifacts",
@@ -128,6 +141,7 @@ __all__ = [
     "log_table",
     "log_text",
     "metrics",
+    "replay_runs",
     "reproduce",
     "runs",
     "seed_everything",

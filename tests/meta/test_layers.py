@@ -11,6 +11,7 @@ LAYERS = [
     "mlobs",  # the public names alone: its modules have layers of their own
     "mlobs.integrations",
     "mlobs.testing",
+    "mlobs.moving",
     "mlobs.api",
     "mlobs.tracker",
     "mlobs.decorator",

@@ -78,10 +78,10 @@ def from_input(given: Any, at: float) -> Dataset:
         dataset.name,
         None,
         str(profile.get("fingerprint", dataset.digest)),
-        str(profile.get("strength", "content")),
+        str(profile.get("strength", "stat")),  # MLflow's own digest is that of a sample
         tags.get(CONTEXT, ""),
-        _document(dataset.source).get("uri") or None,
-        profile.get("rows") if isinstance(profile.get("rows"), int) else None,
+        _source(dataset.source),
+        _rows(profile),
         columns,
     )
 
@@ -99,6 +99,17 @@ def _schema(event: Dataset) -> str | None:
     rows = [{"type": kind, "name": name, "required": True} for name, kind in event.columns.items()]
     text = json.dumps({"mlflow_colspec": rows})
     return text if len(text) <= _MAX_SCHEMA else None
+
+
+def _source(text: str | None) -> str | None:
+    """Return where the data came from: MLflow has a word of its own for each type of source."""
+    document = _document(text)
+    return next((str(document[key]) for key in ("uri", "url", "path") if document.get(key)), None)
+
+
+def _rows(profile: Mapping[str, Any]) -> int | None:
+    rows = profile.get("rows", profile.get("num_rows"))
+    return rows if isinstance(rows, int) else None
 
 
 def _columns(schema: str | None) -> dict[str, str] | None:

@@ -26,6 +26,10 @@ _OWN_TAGS = frozenset(
     | {content.ATTEMPT, content.REWOUND, mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
     | {"mlflow.user", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
 )
+_TOLD_OTHERWISE = frozenset(
+    {content.PARENT, "mlflow.runName", mlflow_files.IMAGES_TAG, mlflow_files.TABLES_TAG}
+)
+ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
 @dataclass
@@ -54,25 +58,47 @@ class MLflowSource:
             run = client.get_run(ref)
             experiment = client.get_experiment(run.info.experiment_id).name
         with translated(remote=remote):
-            yield _started(run, experiment)
-            yield from _texts(run)
+            yield started(run, experiment)
+            yield from texts(run)
             for name in sorted(run.data.metrics):
-                yield from _points(client, run, name)
-            inputs = run.inputs.dataset_inputs if run.inputs else ()
-            yield from (mlflow_datasets.from_input(one, run.info.start_time / 1000) for one in inputs)
+                yield from points(client, run, name)
+            yield from datasets(run)
             yield from _ending(client, run, has_versions=mlflow_azureml.is_azureml(self.tracking_uri))
 
 
-def _started(run: Any, experiment: str) -> RunStarted:
-    tags = run.data.tags
-    if content.STARTED in tags:
-        return msgspec.json.decode(tags[content.STARTED], type=RunStarted)
+def is_ours(run: Any) -> bool:
+    """Tell whether mlobs delivered the run."""
+    return content.STARTED in run.data.tags
+
+
+def started(run: Any, experiment: str) -> RunStarted:
+    """Return the run's start; exact, if mlobs delivered it. Another's is said to be by nobody's process."""
+    if is_ours(run):
+        return msgspec.json.decode(run.data.tags[content.STARTED], type=RunStarted)
     nobody = Process(host="", pid=0)
-    return RunStarted(run.info.start_time / 1000, run.info.run_id, experiment, run.info.run_name, nobody)
+    return RunStarted(start_of(run), run.info.run_id, experiment, run.info.run_name or "", nobody)
 
 
-def _texts(run: Any) -> Iterator[Event]:
-    at, held = run.info.start_time / 1000, run.data.tags
+def start_of(run: Any) -> float:
+    """Return when MLflow says that the run began (Unix seconds); 0.0 if it does not say."""
+    return (run.info.start_time or 0) / 1000
+
+
+def texts(run: Any) -> Iterator[Event]:
+    """Yield tags and params. A name of a run that mlobs did not deliver is taken as it stands."""
+    return _own_texts(run) if is_ours(run) else _others_texts(run)
+
+
+def _others_texts(run: Any) -> Iterator[Event]:
+    tags = {name: text for name, text in sorted(run.data.tags.items()) if name not in _TOLD_OTHERWISE}
+    if tags:
+        yield Tags(start_of(run), tags)
+    if run.data.params:
+        yield Params(start_of(run), dict(sorted(run.data.params.items())))
+
+
+def _own_texts(run: Any) -> Iterator[Event]:
+    at, held = start_of(run), run.data.tags
     tags: dict[str, str] = {}
     refused: dict[str, dict[str, str]] = {content.CONFLICT: {}, content.OVERWRITTEN: {}}
     for name, text in sorted(held.items()):
@@ -92,14 +118,21 @@ def _texts(run: Any) -> Iterator[Event]:
         yield Params(at, refused[content.OVERWRITTEN], "overwrite")
 
 
-def _points(client: Any, run: Any, name: str) -> Iterator[Event]:
-    has_infinities = _mark(content.INFINITE, name) in run.data.tags
-    shown = _original(name, run.data.tags)
+def points(client: Any, run: Any, name: str) -> Iterator[Metrics]:
+    """Yield a metric's points by time. Where infinity was logged, MLflow's databases hold a number."""
+    has_infinities = not is_ours(run) or _mark(content.INFINITE, name) in run.data.tags
+    shown = _original(name, run.data.tags) if is_ours(run) else name
     for point in client.get_metric_history(run.info.run_id, name):  # the client asks page by page
         value = point.value
         if has_infinities and abs(value) == sys.float_info.max:
             value = math.copysign(math.inf, value)
         yield Metrics(point.timestamp / 1000, point.step, {shown: value})
+
+
+def datasets(run: Any) -> Iterator[Event]:
+    """Yield the datasets that the run had for inputs."""
+    inputs = run.inputs.dataset_inputs if run.inputs else ()
+    return (mlflow_datasets.from_input(one, start_of(run)) for one in inputs)
 
 
 def _original(name: str, tags: Mapping[str, str]) -> str:
@@ -113,9 +146,9 @@ def _mark(prefix: str, name: str) -> str:
 
 def _ending(client: Any, run: Any, *, has_versions: bool) -> Iterator[Event]:
     info, traceback = run.info, None
-    at = (info.end_time or info.start_time) / 1000
+    at = end_of(run)
     with tempfile.TemporaryDirectory(prefix="mlobs-") as folder:
-        for file in _files(client, info.run_id, None):
+        for file in files_below(client, info.run_id, None):
             data = None
             if (file.file_size or 0) <= MAX_INLINE_BYTES:
                 data = Path(client.download_artifacts(info.run_id, file.path, folder)).read_bytes()
@@ -126,21 +159,33 @@ def _ending(client: Any, run: Any, *, has_versions: bool) -> Iterator[Event]:
             if known is not None:
                 size_bytes = max(file.file_size or 0, len(data or b""))  # Azure ML says -1
                 yield Artifact(known.at or at, known.path, size_bytes, known.role, data=data, step=known.step)
-    is_jobs = info.status == "RUNNING" and content.STATUS in run.data.tags  # which Azure ML ends itself
-    if is_jobs or (info.end_time is not None and info.status != "RUNNING"):
-        status = run.data.tags[content.STATUS] if is_jobs else info.status
-        yield _finished(run.data.tags, status, at, traceback)
+    yield from ends(run, traceback)
 
 
-def _files(client: Any, ref: str, folder: str | None) -> Iterator[Any]:
+def end_of(run: Any) -> float:
+    """Return when MLflow says that the run ended, or else began (Unix seconds)."""
+    return (run.info.end_time or run.info.start_time or 0) / 1000
+
+
+def ends(run: Any, traceback: str | None) -> Iterator[RunFinished]:
+    """Yield the run's end, if it has one. Another client may have ended a run without saying when."""
+    status, tags = run.info.status, run.data.tags
+    is_jobs = status == "RUNNING" and content.STATUS in tags  # which Azure ML ends itself
+    if is_jobs or (status in ENDED and (run.info.end_time is not None or not is_ours(run))):
+        yield finished(tags, tags[content.STATUS] if is_jobs else status, end_of(run), traceback)
+
+
+def files_below(client: Any, ref: str, folder: str | None) -> Iterator[Any]:
+    """Yield the run's files, as MLflow describes them, in and below a folder; None is the top one."""
     for entry in client.list_artifacts(ref, folder):
         if entry.is_dir:
-            yield from _files(client, ref, entry.path)
+            yield from files_below(client, ref, entry.path)
         else:
             yield entry
 
 
-def _finished(tags: Mapping[str, str], mlflow_status: str, at: float, traceback: str | None) -> RunFinished:
+def finished(tags: Mapping[str, str], mlflow_status: str, at: float, traceback: str | None) -> RunFinished:
+    """Return a run's end, with what tags say of it."""
     status: Status = mlflow_status if mlflow_status in {"FINISHED", "KILLED"} else "FAILED"  # type: ignore[assignment]
     if status == "FAILED" and tags.get(content.STATUS) == "CRASHED":
         status = "CRASHED"

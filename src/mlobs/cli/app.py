@@ -15,8 +15,11 @@ from mlobs.cli.code import diff, restore
 from mlobs.cli.config import config
 from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
+from mlobs.cli.exporting import export
+from mlobs.cli.importing import import_
 from mlobs.cli.launch import run
 from mlobs.cli.repair import repair
+from mlobs.cli.replaying import replay
 from mlobs.cli.reproduce import reproduce, verify
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
@@ -94,5 +97,7 @@ def root(
 for _command in (
     *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
     *(sync, audit, repair, config, doctor),
+    *(export, replay),
 ):
     app.command()(_command)
+app.command("import")(import_)

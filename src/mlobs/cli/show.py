@@ -168,7 +168,7 @@ def _print_facts(record: RunRecord) -> None:
         "parent": record.parent_run_id or "",
         "attempt": str(start.attempt) if start and start.attempt > 1 else "",
         "resumed from": (start.resumed_from or "") if start else "",
-        "process": f"pid {start.process.pid} on {start.process.host}" if start else "",
+        "process": f"pid {start.process.pid} on {start.process.host}" if start and start.process.host else "",
         "command": " ".join(start.argv) if start else "",
         "unrecorded": f"{end.unrecorded:,} calls could not be kept" if end and end.unrecorded else "",
         "folder": str(record.folder.path),

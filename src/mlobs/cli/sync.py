@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -75,8 +75,17 @@ def _forget(folders: Sequence[RunFolder], backends: Sequence[str]) -> None:
                 raise UsageError(f"{folder.run_id}: {problem} - try again when its program has ended")
 
 
-def deliver(folders: Sequence[RunFolder], *, only: Sequence[str] = (), as_json: bool = False) -> None:
-    """Deliver what the runs' backends lack, print what each has, and exit with 1 if one still lacks it."""
+def deliver(
+    folders: Sequence[RunFolder],
+    *,
+    only: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    as_json: bool = False,
+) -> None:
+    """Deliver what the runs' backends lack, print what each has, and exit with 1 if one still lacks it.
+
+    `options` holds the parameters of backends by their names, beside those of the settings.
+    """
     from mlobs.config import load_settings
     from mlobs.sender import foreground
 
@@ -84,7 +93,7 @@ def deliver(folders: Sequence[RunFolder], *, only: Sequence[str] = (), as_json: 
     done = foreground.sync(
         folders,
         only=only,
-        options=settings.backend_options,
+        options={**settings.backend_options, **(options or {})},
         hang_timeout_s=settings.hang_timeout_s,
         is_own_process=True,
         show=lambda line: typer.echo(printable(line), err=True),

@@ -132,19 +132,29 @@ def known_names() -> list[str]:
     return sorted({*BUILT_IN, *_entry_points()})
 
 
-def _named(name: str, options: Mapping[str, Mapping[str, Any]]) -> Backend:
-    params = dict(options.get(name, {}))
-    kind = params.pop("type", name)
+def class_of(kind: str, name: str | None = None) -> type:
+    """The class of the backends of this kind: a known name, or `module:class`. `name` is for the message.
+
+    Raises:
+        UsageError: there is none.
+    """
     path = kind if ":" in kind else BUILT_IN.get(kind) or _entry_points().get(kind)
     if path is None:
         import difflib
 
         close = difflib.get_close_matches(kind, known_names(), n=1)
         hint = f" - did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"backend {name!r} is not known; known are {', '.join(known_names())}{hint}")
+        raise UsageError(f"backend {name or kind!r} is not known; known are {', '.join(known_names())}{hint}")
+    return _load(path)
+
+
+def _named(name: str, options: Mapping[str, Mapping[str, Any]]) -> Backend:
+    params = dict(options.get(name, {}))
+    kind = params.pop("type", name)
+    cls = class_of(kind, name)
     if kind != name:
         params.setdefault("name", name)
-    return _checked(_construct(_load(path), name, params))
+    return _checked(_construct(cls, name, params))
 
 
 def _construct(cls: type, name: str, params: Mapping[str, Any]) -> Backend:

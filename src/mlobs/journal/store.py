@@ -11,6 +11,7 @@ STORE/senders/                         the senders' own output
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import time
@@ -29,6 +30,14 @@ _OWN_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 def new_run_id(at: float) -> str:
     """Name a run: unique, and sortable by its start (UTC, microseconds)."""
     return f"{_moment(at)}-{os.urandom(3).hex()}"
+
+
+def run_id_of(at: float, identity: str) -> str:
+    """Name a run that was recorded elsewhere: the same id for the same identity and start.
+
+    Its end, behind the last "-", depends on the identity alone.
+    """
+    return f"{_moment(max(at, 0.0))}-{hashlib.blake2b(identity.encode(), digest_size=3).hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from mlobs.errors import StoreError
-from mlobs.events import Event
+from mlobs.events import Event, Process
 from mlobs.journal.blobs import blob_path, keep_bytes, keep_file, link_file, move_file
 from mlobs.journal.files import JournalFile, open_file
 from mlobs.journal.format import FORMAT, PREFIXES, Header, encode, frame
@@ -46,6 +46,8 @@ class Writer:
         is_opener: this process opened the run.
         rank: this process's rank among those that record the run.
         mapped: True maps the file, False writes to it, None decides by the file system.
+        author: who the file is said to be by, if that is not this process: of a record taken from elsewhere
+            no reader shall ask whether its writer lives.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Writer:
         is_opener: bool = False,
         rank: int = 0,
         mapped: bool | None = None,
+        author: Process | None = None,
     ) -> None:
         self.folder, self._run_id, self._rank, self._mapped = folder, run_id, rank, mapped
+        self._author = author
         self.is_opener = is_opener
         self.is_closed = self._is_inherited = False
         self._slot: dict[str, _Own] = {}
@@ -159,7 +163,7 @@ class Writer:
     def _make(self) -> _Own:
         if self._is_inherited and is_data_worker():
             return _Own("", self.folder, _NoFile(), itertools.count())
-        process = this_process()
+        process = self._author or this_process()
         host = re.sub(r"[^A-Za-z0-9]+", "-", process.host).strip("-")[:32] or "host"
         writer = f"{host}-{process.pid}-{os.urandom(4).hex()}"
         path = self.folder / f"{writer}{JOURNAL_SUFFIX}"

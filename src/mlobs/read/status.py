@@ -11,6 +11,8 @@ from mlobs.events import Process, RunFinished
 from mlobs.read.scan import Scan
 
 _NO_OPENER = "the record of the process that opened it is not in this store"
+_NOBODY = Process(host="", pid=0)  # of a run that was imported
+_IMPORTED = "it had no end when it was imported - import it again, or end it with `mlobs repair`"
 STALE_AFTER_S = 600.0  # a sender gives a sign every 60 s; a shared file system may show it minutes late
 
 
@@ -43,8 +45,9 @@ def judge(
     recorded (a sender that saw it die); without any, the opener's process: living is RUNNING, gone
     is CRASHED. On another host, where nobody here can know, it is RUNNING, with the time of the last
     sign of life (an event, or what `seen_by_sender` says), and stale once that is `STALE_AFTER_S` ago.
-    Of a run that was opened again the last opener counts, and ends since then. If no opener's file is
-    here, nobody can know either, and the run is RUNNING: its other writers may leave it at any time.
+    Of a run that was opened again the last opener counts, and ends since then. A run that was
+    imported without an end is RUNNING too. If no opener's file is here, nobody can know either, and the
+    run is RUNNING: its other writers may leave it at any time.
     """
     openers = [one for one in scans if one.is_opener]
     latest = max(openers, key=_attempt, default=None)
@@ -54,6 +57,8 @@ def judge(
     seen = max(one.latest for one in scans)
     if latest is None and all(one.process for one in scans):
         return Verdict("RUNNING", _NO_OPENER, seen=seen)
+    if latest and latest.process == _NOBODY:
+        return Verdict("RUNNING", _IMPORTED, is_stale=now() - seen >= STALE_AFTER_S, seen=seen)
     verdict = _from_processes([latest] if latest else scans, seen, is_alive)
     return verdict or _elsewhere(max(seen, seen_by_sender()), now())
 
