@@ -138,7 +138,10 @@ def _nullable(name: str, values: Any, dtype: Any, column: str) -> Source:
 def _categorical(name: str, series: Any) -> Source:
     """Categories as the values that they stand for."""
     import pandas as pd
+    from pandas.api.types import infer_dtype
 
+    if infer_dtype(series.cat.categories) != "string":  # one that no row has would count for the type
+        series = series.cat.remove_unused_categories()
     categories, codes = series.cat.categories, series.cat.codes.to_numpy()
     if not len(categories):
         return Source(name, NULL, len(codes), lambda _start, _stop: [])
@@ -146,11 +149,7 @@ def _categorical(name: str, series: Any) -> Source:
     if isinstance(categories.dtype, pd.DatetimeTZDtype):
         categories = categories.tz_convert(None)
     values = categories.to_numpy()
-    if tag.kind in TEXTS and find_spec("pyarrow"):
-        pa = arrow()
-        table = pa.array(
-            values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True
-        )
+    if tag.kind in TEXTS and (table := _fast_table(values, tag)) is not None:
         return Source(name, tag, len(codes), lambda start, stop: _taken(table, codes[start:stop]))
     if values.dtype.kind != "O":
         encode = encoder_of(values.dtype, name).encode
@@ -160,6 +159,19 @@ def _categorical(name: str, series: Any) -> Source:
             raise UsageError(f"column {name!r} has categories that are lists or dicts - make them text")
         encode = encoder.encode
     return Source(name, tag, len(codes), lambda start, stop: _gathered(values, codes[start:stop], encode))
+
+
+def _fast_table(values: Array, tag: Tag) -> Any:
+    """Texts as Arrow's; None without pyarrow, and for texts that only the slow way can name."""
+    if not find_spec("pyarrow"):
+        return None
+    pa = arrow()
+    try:
+        return pa.array(
+            values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True
+        )
+    except (pa.ArrowException, UnicodeError, TypeError):
+        return None
 
 
 def _taken(table: Any, codes: Array) -> Buffers:
