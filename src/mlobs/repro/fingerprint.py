@@ -102,9 +102,9 @@ def _of_place(
     if isinstance(place, str) and is_uri(place):
         return _of_uri(place, strength)
     path = Path(place)
-    if not path.exists():
+    if not os.fspath(place) or not os.path.exists(path):  # noqa: PTH110 - Path's raises for a name too long
         raise UsageError(
-            f"there is no file or folder {str(path)!r} - check the path, or pass the data itself"
+            f"there is no file or folder {os.fspath(place)[:200]!r} - check the path, or pass the data itself"
         )
     if strength in ("auto", "pinned") and is_delta(path):
         return fingerprint_of_delta(path)

@@ -138,8 +138,8 @@ def _float_of(present: Array, column: str) -> str:
 def _is_wide(present: Array, dtype: str) -> bool:
     import numpy as np
 
-    kinds = {getattr(value, "dtype", None) for value in present} - {None}
-    return any(kind.itemsize > np.dtype(dtype).itemsize for kind in kinds)
+    kinds = {getattr(value, "dtype", None) for value in present}
+    return any(kind.itemsize > np.dtype(dtype).itemsize for kind in kinds if kind is not None)
 
 
 def _too_wide(column: str, dtype: str) -> UsageError:

@@ -24,9 +24,16 @@ def sources_of_frame(frame: Any) -> Iterator[Source]:
     """
     for at, name in enumerate(frame.index.names):
         if name is not None:
-            yield _source(text_of_name(name), frame.index.get_level_values(at).to_series())
+            yield _source(text_of_name(name), _series_of(frame.index.get_level_values(at)))
     for at, name in enumerate(frame.columns):  # by place: two columns may have one name
         yield _source(text_of_name(name), frame.iloc[:, at])
+
+
+def _series_of(index: Any) -> Any:
+    """An index as a column of the same dtype, which `to_series` of pandas 3 guesses anew."""
+    import pandas as pd
+
+    return pd.Series(index, dtype=index.dtype)
 
 
 def text_of_name(name: object) -> str:
@@ -145,7 +152,7 @@ def _categorical(name: str, series: Any) -> Source:
     categories, codes = series.cat.categories, series.cat.codes.to_numpy()
     if not len(categories):
         return Source(name, NULL, len(codes), lambda _start, _stop: [])
-    tag = _typed(name, categories.to_series()).tag
+    tag = _typed(name, _series_of(categories)).tag
     if isinstance(categories.dtype, pd.DatetimeTZDtype):
         categories = categories.tz_convert(None)
     values = categories.to_numpy()
