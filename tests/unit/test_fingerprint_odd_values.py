@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlobs.errors import UsageError
-from mlobs.repro.fingerprint import RowsPartial, fingerprint
+from mlobs.repro.fingerprint import RowsPartial, fingerprint, fingerprint_table_file
 
 DAY = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - without a zone is the point
 
@@ -127,6 +127,17 @@ def test_an_index_of_several_levels_is_the_table_of_its_levels():
     index = pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["n", "s"])
 
     assert fingerprint(index).text == fingerprint(pd.DataFrame({"n": [1, 2], "s": ["a", "b"]})).text
+
+
+def test_a_named_range_is_the_same_index_in_arrow_and_in_files(tmp_path):
+    frame = pd.DataFrame({"x": [1, 2, 3]}, index=pd.RangeIndex(10, 4, -2, name="id"))
+    table = pa.Table.from_pandas(frame)
+    frame.to_parquet(tmp_path / "data.parquet")
+
+    found = {fingerprint(one).text for one in (frame, table, frame.reset_index())}
+
+    assert found == {fingerprint_table_file(tmp_path / "data.parquet").text}
+    assert fingerprint(table.slice(1)).text == fingerprint(frame[1:].reset_index(drop=True)).text
 
 
 def test_metadata_of_pandas_that_is_broken_is_no_data():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mlobs.errors import UsageError
+from mlobs.repro import canonical
 from mlobs.repro.arrow_columns import arrow, source_of_chunked
-from mlobs.repro.canonical import Source
+from mlobs.repro.canonical import Buffers, Source
 from mlobs.repro.pandas_frames import sources_of_frame, text_of_name
+from mlobs.repro.tags import Tag
 
 
 def library_of(value: object) -> str:
@@ -93,7 +96,35 @@ def _of_arrow(table: Any) -> tuple[list[Source], int]:
         source_of_chunked(table.schema.names[at], table.column(at), note_of(table.column(at).type))
         for at in places_of(table.schema)
     ]
-    return columns, table.num_rows
+    return [*range_of(table.schema, table.num_rows), *columns], table.num_rows
+
+
+def range_of(schema: Any, rows: int) -> list[Source]:
+    """The named index of a range, of which pandas keeps no column but the bounds; none if rows were cut."""
+    for about in _about_pandas(schema).get("index_columns", ()):
+        if not isinstance(about, dict) or about.get("kind") != "range" or about.get("name") is None:
+            continue
+        index = range(about["start"], about["stop"], about["step"])
+        if len(index) == rows:
+            return [Source(text_of_name(about["name"]), Tag("i64"), rows, _part_of_range(index))]
+    return []
+
+
+def _part_of_range(index: range) -> Callable[[int, int], Buffers]:
+    import numpy as np
+
+    def part(start: int, stop: int) -> Buffers:
+        some = index[start:stop]
+        return canonical.fixed(np.arange(some.start, some.stop, some.step, dtype=np.int64))
+
+    return part
+
+
+def _about_pandas(schema: Any) -> dict[str, Any]:
+    try:
+        return schema.pandas_metadata or {}
+    except ValueError:  # whoever wrote it, it is not pandas's JSON, and the columns are all there
+        return {}
 
 
 def places_of(schema: Any) -> list[int]:
@@ -101,10 +132,7 @@ def places_of(schema: Any) -> list[int]:
 
     An index without a name is no data.
     """
-    try:
-        about = schema.pandas_metadata or {}
-    except ValueError:  # whoever wrote it, it is not pandas's JSON, and the columns are all there
-        about = {}
+    about = _about_pandas(schema)
     index = [
         name for name in about.get("index_columns", ()) if isinstance(name, str) and name in schema.names
     ]
