@@ -138,6 +138,9 @@ def keras(folder: Path) -> Cases:
         model = keras.Model(inputs, keras.layers.Add()([left, right]))
         yield name, model
     model.save(folder / "model.keras")
+    for name in ("relu", "tanh"):  # layers that are called like what they do
+        layers = [keras.Input((4,)), keras.layers.Activation(name, name=name)]
+        yield name, keras.Sequential(layers)
     yield "model (file)", folder / "model.keras"
 
 

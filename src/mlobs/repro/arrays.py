@@ -35,7 +35,7 @@ def fingerprint_of_array(array: Any) -> Fingerprint:
     kind, values = plain_array(array)
     shape = tuple(int(size) for size in values.shape)
     return Fingerprint(
-        f"afp1:{array_digest(array)}",
+        f"afp1:{_digest_of(kind, values)}",
         "content",
         rows=shape[0] if shape else None,
         size_bytes=int(values.nbytes),
@@ -49,7 +49,10 @@ def array_digest(array: Any) -> str:
     Raises:
         UsageError: its values have no canonical form.
     """
-    kind, values = plain_array(array)
+    return _digest_of(*plain_array(array))
+
+
+def _digest_of(kind: str, values: Array) -> str:
     if kind:
         return _digest(kind, values, _exotic)
     if values.dtype.names:
@@ -71,7 +74,7 @@ def array_digest(array: Any) -> str:
 
 
 def _type_of(values: Array) -> str:
-    if values.dtype.names or values.dtype.kind in "OUS":
+    if values.dtype.kind in "OUSV":
         return str(values.dtype.kind)
     return encoder_of(values.dtype, "the array").tag.text
 
@@ -79,7 +82,7 @@ def _type_of(values: Array) -> str:
 def _as_column(values: Array) -> Column:
     """Texts, times and objects: their digest as a column of a table, in C order."""
     flat = values.reshape(-1)
-    if values.dtype.kind in "US":
+    if values.dtype.kind in "UST":
         flat = flat.astype(object)
     if flat.dtype.kind != "O":
         encoder = encoder_of(flat.dtype, "the array")
@@ -110,7 +113,11 @@ def _blocks(values: Array) -> Iterator[Array]:
         flat = values.reshape(-1)
         yield from (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
         return
-    step = max(1, _BLOCK // max(1, math.prod(values.shape[1:])))
+    row = math.prod(values.shape[1:])
+    if row > _BLOCK:
+        yield from (block for one in values for block in _blocks(one))
+        return
+    step = max(1, _BLOCK // max(1, row))
     for at in range(0, len(values), step):
         yield values[at : at + step].reshape(-1)
 
@@ -129,19 +136,23 @@ def plain_array(array: Any) -> tuple[str, Array]:
         )
     if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "detach"):
         return _of_torch(array)
-    values = np.asarray(array)
-    if (
-        values.dtype.kind == "V" and not values.dtype.names
-    ) or values.dtype.name == "bfloat16":  # of ml_dtypes, in JAX
-        return _named(values.dtype.name), values.view(f"<u{values.dtype.itemsize}")
+    try:
+        values = np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{type(array).__module__}.{type(array).__qualname__} gives NumPy no values ({error}) - "
+            "copy it to an array of NumPy first"
+        ) from error
+    name = values.dtype.name
+    if values.dtype.type is np.void:
+        return "" if values.dtype.names else name, values
+    if values.dtype.kind == "V" or name == "bfloat16":  # of ml_dtypes, in JAX
+        return _named(name), values.view(f"<u{values.dtype.itemsize}")
     return "", values
 
 
 def _of_torch(tensor: Any) -> tuple[str, Array]:
-    if getattr(tensor, "is_sparse", False) or getattr(tensor, "is_quantized", False):
-        raise UsageError(
-            "a sparse or quantized tensor has no plain values - fingerprint tensor.to_dense() or dequantize()"
-        )
+    refuse_without_values(tensor)
     tensor = tensor.detach().cpu()
     for method in ("resolve_conj", "resolve_neg"):
         tensor = getattr(tensor, method)()
@@ -151,7 +162,24 @@ def _of_torch(tensor: Any) -> tuple[str, Array]:
 
         plain = torch.int16 if name == "bfloat16" else torch.uint8
         return _named(name), tensor.contiguous().view(plain).numpy().view(f"u{tensor.element_size()}")
-    return "", tensor.numpy()
+    try:
+        return "", tensor.numpy()
+    except TypeError as error:  # complex32, packed bits
+        raise UsageError(
+            f"a tensor of {tensor.dtype} has no canonical form - convert it with .to(...)"
+        ) from error
+
+
+def refuse_without_values(tensor: Any) -> None:
+    """Raise UsageError for a tensor of torch that has no plain values."""
+    is_strided = str(getattr(tensor, "layout", "torch.strided")) == "torch.strided"
+    if not is_strided or getattr(tensor, "is_quantized", False) or getattr(tensor, "is_nested", False):
+        raise UsageError(
+            "a sparse, nested or quantized tensor has no plain values - "
+            "fingerprint tensor.to_dense(), tensor.unbind() or tensor.dequantize()"
+        )
+    if getattr(tensor, "is_meta", False):
+        raise UsageError("a tensor on the device 'meta' has no values - fingerprint the one that is loaded")
 
 
 def _named(name: str) -> str:
@@ -161,7 +189,7 @@ def _named(name: str) -> str:
 def _exotic(values: Array) -> Array:
     """Bits of a type that NumPy does not have; of bf16 every NaN is the one quiet NaN."""
     values = canonical.little(values)
-    if values.dtype.itemsize == 2:  # noqa: PLR2004 - bytes of a bf16
+    if values.dtype == "<u2":
         missing = (values & 0x7FFF) > _BF16_INFINITY
         if missing.any():
             values = values.copy()

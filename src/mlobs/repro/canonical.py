@@ -121,27 +121,44 @@ def moments(ticks: Array, unit: str, valid: Array | None = None) -> Buffers:
     factor = 1_000_000 // _TICKS_PER_S[unit]
     limit = (2**63 - 1) // factor
     if factor > 1 and ticks.size and (ticks.max() > limit or ticks.min() < -limit):
-        raise UsageError(
-            "a time lies more than 292,000 years from 1970; microseconds of it do not fit - "
-            "replace such marks for 'never' by missing values"
-        )
+        raise _too_far()
     return [bits, little(ticks * factor if factor > 1 else ticks), empty()]
 
 
 def numpy_moments(values: Array, valid: Array | None = None) -> Buffers:
-    """The same of datetime64 and timedelta64 in any unit from years to nanoseconds; NaT is missing."""
+    """The same of datetime64 and timedelta64 in any unit from years to nanoseconds; NaT is missing.
+
+    Raises:
+        UsageError: the unit is another, or microseconds since 1970 do not fit into 64 bits.
+    """
     import numpy as np
 
-    unit = np.datetime_data(values.dtype)[0]
-    if unit not in ("s", "ms", "us", "ns"):
-        letter = values.dtype.kind
-        if unit in ("ps", "fs", "as", "generic") or (letter == "m" and unit in ("Y", "M")):
-            raise UsageError(f"times in unit {unit!r} have no canonical form - convert to {letter}8[ns]")
-        values = values.astype(f"{letter}8[s]")
-        unit = "s"
-    ticks = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False)).view(np.int64)
+    unit, count = np.datetime_data(values.dtype)
+    letter = values.dtype.kind
+    if unit in ("ps", "fs", "as", "generic") or (letter == "m" and unit in ("Y", "M")):
+        raise UsageError(f"times in unit {unit!r} have no canonical form - convert to {letter}8[ns]")
+    ticks = _ticks(values)
+    if count != 1 or unit not in (*_TICKS_PER_S, "ns"):  # also [25s], [100ns]
+        unit = unit if unit in (*_TICKS_PER_S, "ns") else "s"
+        plain = values.astype(f"{letter}8[{unit}]")
+        if not np.array_equal(_ticks(plain.astype(values.dtype)), ticks):  # NumPy lets them wrap around
+            raise _too_far()
+        ticks = _ticks(plain)
     present = ticks != _NOT_A_TIME
     return moments(ticks, unit, present if valid is None else present & valid)
+
+
+def _ticks(values: Array) -> Array:
+    import numpy as np
+
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False)).view(np.int64)
+
+
+def _too_far() -> UsageError:
+    return UsageError(
+        "a time lies too far from 1970: microseconds reach 292,000 years, nanoseconds 292 - "
+        "replace such marks for 'never' by missing values"
+    )
 
 
 def texts(values: list[bytes | None]) -> Buffers:

@@ -19,7 +19,7 @@ from mlobs.repro.arrays import fingerprint_of_array, fingerprint_of_set, fingerp
 from mlobs.repro.engines import fingerprint_of_distributed, is_distributed
 from mlobs.repro.fingerprint_diff import ROWS_NOTE, diff_fingerprints
 from mlobs.repro.fingerprint_value import Column, Fingerprint
-from mlobs.repro.frames import is_relation, is_table, library_of, sources_of
+from mlobs.repro.frames import frame_of, is_table, library_of, sources_of
 from mlobs.repro.pins import fingerprint_of_delta, fingerprint_of_uri, is_delta, is_uri
 from mlobs.repro.rows import RowsPartial
 from mlobs.repro.samples import (
@@ -86,7 +86,7 @@ def fingerprint(
         return _of_table(obj, strength, budget_s)
     if strength == "rows":
         raise UsageError(f"{_named(obj)} is no table, and has no rows to compare - use strength='content'")
-    return _of_values(obj, strength, budget_s)
+    return _of_values(obj, strength, cache, budget_s)
 
 
 def _named(obj: object) -> str:
@@ -102,9 +102,9 @@ def _of_place(
     if isinstance(place, str) and is_uri(place):
         return _of_uri(place, strength)
     path = Path(place)
-    if not path.exists():
+    if not os.fspath(place) or not os.path.exists(path):  # noqa: PTH110 - Path's raises for a name too long
         raise UsageError(
-            f"there is no file or folder {str(path)!r} - check the path, or pass the data itself"
+            f"there is no file or folder {os.fspath(place)[:200]!r} - check the path, or pass the data itself"
         )
     if strength in ("auto", "pinned") and is_delta(path):
         return fingerprint_of_delta(path)
@@ -149,7 +149,7 @@ def _of_stream(dataset: Any, strength: Wanted) -> Fingerprint:
 
 
 def _of_table(table: Any, strength: Wanted, budget_s: float | None) -> Fingerprint:
-    table = table.fetch_arrow_table() if is_relation(table) else table
+    table = frame_of(table)
     if strength == "stat" or (budget_s is not None and cost_s(table) > budget_s):
         return fingerprint_of_table_sample(table)
     sources, rows = sources_of(table)
@@ -174,16 +174,20 @@ def _size_bytes(table: Any) -> int | None:
 # Arrays, and several together
 
 
-def _of_values(obj: Any, strength: Wanted, budget_s: float | None) -> Fingerprint:
+def _of_values(obj: Any, strength: Wanted, cache: StatCache | None, budget_s: float | None) -> Fingerprint:
     if library_of(obj) == "scipy" and hasattr(obj, "tocsr"):
         is_weak = strength == "stat" or (budget_s is not None and cost_s(obj) > budget_s)
         return fingerprint_of_sparse_size(obj) if is_weak else fingerprint_of_sparse(obj)
     if library_of(obj) == "torch" and isinstance(getattr(obj, "tensors", None), tuple):  # a TensorDataset
         obj = obj.tensors
     if isinstance(obj, Mapping):
-        return _of_parts({str(name): part for name, part in obj.items()}, strength, budget_s, is_named=True)
+        return _of_parts(
+            [(str(name), part) for name, part in obj.items()], strength, cache, budget_s, is_named=True
+        )
     if isinstance(obj, list | tuple):
-        return _of_parts({str(at): part for at, part in enumerate(obj)}, strength, budget_s, is_named=False)
+        return _of_parts(
+            [(str(at), part) for at, part in enumerate(obj)], strength, cache, budget_s, is_named=False
+        )
     if not (hasattr(obj, "shape") and hasattr(obj, "dtype")):
         raise UsageError(_refusal(obj))
     if strength == "stat" or (budget_s is not None and cost_s(obj) > budget_s):
@@ -192,19 +196,26 @@ def _of_values(obj: Any, strength: Wanted, budget_s: float | None) -> Fingerprin
 
 
 def _of_parts(
-    parts: dict[str, Any], strength: Wanted, budget_s: float | None, *, is_named: bool
+    parts: list[tuple[str, Any]],
+    strength: Wanted,
+    cache: StatCache | None,
+    budget_s: float | None,
+    *,
+    is_named: bool,
 ) -> Fingerprint:
     """Each part in what is left of the time."""
-    found = {}
+    found: dict[str, Fingerprint] = {}
     began = perf_counter()
-    for name, part in parts.items():
+    for name, part in parts:
+        if name in found:
+            raise UsageError(f"two parts have the name {name!r}, as text - give them different ones")
         if isinstance(part, str | int | float | bool | None):
             raise UsageError(
                 f"a {type(part).__name__} among data has no fingerprint - "
                 "pass numbers as numpy.asarray(...), rows as pandas.DataFrame(...), paths as their folder"
             )
         left_s = None if budget_s is None else max(0.0, budget_s - (perf_counter() - began))
-        found[name] = fingerprint(part, strength=strength, budget_s=left_s)
+        found[name] = fingerprint(part, strength=strength, cache=cache, budget_s=left_s)
     if not found:
         raise UsageError("an empty collection has no fingerprint - leave it out")
     return fingerprint_of_set(found, is_named=is_named)

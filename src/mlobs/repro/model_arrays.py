@@ -36,7 +36,10 @@ def array_digest(array: Any, kind: str | None = None) -> bytes:
     import numpy as np
 
     array = np.asarray(array)
-    head = (kind or array_kind(array.dtype)).encode() + b"\0"
+    kind = kind or array_kind(array.dtype)
+    if kind == "bf16":  # also of ml_dtypes
+        array = array.view("<u2")
+    head = kind.encode() + b"\0"
     head += struct.pack(f"<I{array.ndim}Q", array.ndim, *array.shape)
     if array.dtype.kind != "V" and array.dtype.byteorder not in "|=<":
         array = array.astype(array.dtype.newbyteorder("<"))

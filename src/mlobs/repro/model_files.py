@@ -59,7 +59,7 @@ def _read_numpy(path: Path) -> Any:
     import numpy as np
 
     found = np.load(path, allow_pickle=False)
-    if path.suffix.lower() == ".npy":
+    if isinstance(found, np.ndarray):  # an .npz may be called .npy
         return found
     with found:
         return {name: found[name] for name in found.files}
@@ -82,8 +82,12 @@ def _read_safetensors(path: Path) -> dict[str, TaggedArray]:
     )
     found = {}
     for name, facts in header.items():
+        if facts["dtype"] not in _SAFETENSORS:
+            raise ValueError(f"tensor {name!r} is of type {facts['dtype']}, which numpy cannot hold")
         dtype, kind = _SAFETENSORS[facts["dtype"]]
         begin, end = facts["data_offsets"]
+        if not 0 <= begin <= end <= max(0, content.size - 8 - length):
+            raise ValueError(f"tensor {name!r} lies outside of the file, which was cut off or is broken")
         values = np.asarray(content[8 + length + begin : 8 + length + end]).view(dtype)
         found[name] = TaggedArray(kind, values.reshape(facts["shape"]))
     return found

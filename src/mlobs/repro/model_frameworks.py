@@ -34,8 +34,8 @@ def library_of(model: Any) -> str | None:
         if package in packages:
             version = getattr(sys.modules.get(package), "__version__", None)
             return f"{name} {version}" if version else name
-    if isinstance(model, Mapping) and model:
-        return library_of(next(iter(model.values())))
+    if isinstance(model, Mapping):
+        return library_of(next(iter(model.values()), None))
     return None
 
 
@@ -112,13 +112,16 @@ def onnx_model(value: Any) -> Named:
     return Named("onnx", parts)
 
 
-def _renamed(config: Any, names: Mapping[str, str]) -> Any:
+def _renamed(config: Any, names: Mapping[str, str], *, is_name: bool = False) -> Any:
+    """A configuration with places for names, where names stand: an activation may be called like a layer."""
     if isinstance(config, Mapping):
         kept = {key: one for key, one in config.items() if key not in {"shared_object_id", "date_saved"}}
-        return {key: _renamed(one, names) for key, one in kept.items()}
+        return {
+            key: _renamed(one, names, is_name=is_name or key in _KEYS_OF_NAMES) for key, one in kept.items()
+        }
     if isinstance(config, list | tuple):
-        return [_renamed(one, names) for one in config]
-    return names.get(config, config) if isinstance(config, str) else config
+        return [_renamed(one, names, is_name=is_name) for one in config]
+    return names.get(config, config) if is_name and isinstance(config, str) else config
 
 
 def _compact(document: Any) -> Any:
@@ -149,6 +152,7 @@ def _numpy_way(value: Any) -> Any:
     return numpy_way(value)
 
 
+_KEYS_OF_NAMES = frozenset({"name", "keras_history", "input_layers", "output_layers", "inbound_nodes"})
 _WITH_ARRAYS = frozenset({"jax", "jaxlib", "tensorflow"})
 _LIBRARIES = {
     "xgboost": "xgboost", "lightgbm": "lightgbm", "catboost": "catboost", "keras": "keras",

@@ -19,7 +19,7 @@ def numpy_way(value: Any) -> bytes | Named | None:
     if ("numpy", "ndarray") in of or ("numpy", "generic") in of:
         return _array(value)
     if ("numpy", "dtype") in of:
-        return digest("dtype", (repr(value.descr) if value.names else value.str).encode())
+        return _dtype(value)
     if ("numpy", "ufunc") in of:
         return digest("name", f"ufunc {value.__name__}".encode())
     if ("numpy", "RandomState") in of:
@@ -29,6 +29,12 @@ def numpy_way(value: Any) -> bytes | Named | None:
     if ("numpy", "BitGenerator") in of:
         return Named("random", value.state)
     return None
+
+
+def _dtype(value: Any) -> bytes | Named:
+    if value.subdtype:  # of several numbers each: its own text says only how many bytes they take
+        return Named("subarray", {"dtype": value.base, "shape": value.shape})
+    return digest("dtype", (repr(value.descr) if value.names else value.str).encode())
 
 
 def _mask(value: Any) -> Any:

@@ -153,7 +153,8 @@ class Walk:
         """The attributes of an object, or else its state under one label."""
         if state is None:
             return []
-        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # noqa: PLR2004 - __slots__
+        is_of_slots = isinstance(state, tuple) and len(state) == 2 and not hasattr(cls, "__setstate__")  # noqa: PLR2004
+        parts = state if is_of_slots else (state,)
         held = [part for part in parts if isinstance(part, dict)]
         if len(held) < sum(part is not None for part in parts) or not all(
             type(k) is str for p in held for k in p

@@ -21,6 +21,7 @@ _EPOCH_UTC = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _EXACT = 2**53  # not every integer above is a float
 _DECIMAL_BYTES = 32
+_MOST_DIGITS = 76  # as many as 32 bytes hold for certain
 _NUMBERS = {
     "boolean": "bool",
     "floating": "float64",
@@ -41,8 +42,8 @@ def encoder_of_objects(values: Array, column: str) -> Encoder | None:
     if found == "integer" or found in _NUMBERS:
         return _of_numbers(values, _NUMBERS.get(found) or _integers_of(values, column), column)
     if found == "decimal":
-        scale = max((-int(value.as_tuple().exponent) for value in _present(values)), default=0)
-        return Encoder(Tag("dec", detail=str(max(scale, 0))), lambda some, _: _decimals(some, max(scale, 0)))
+        scale = _scale_of(values, column)
+        return Encoder(Tag("dec", detail=str(scale)), lambda some, _: _decimals(some, scale))
     if found in ("datetime", "datetime64", "date", "time", "timedelta", "timedelta64"):
         return _of_moments(values, found.rstrip("64"), column)
     if found == "string":
@@ -55,16 +56,17 @@ def encoder_of_objects(values: Array, column: str) -> Encoder | None:
         return Encoder(NULL, lambda _some, _valid: [])
     if found == "mixed" and _is_nested(_present(values)):
         return None
-    raise UsageError(
-        f"{column} holds {_described(values)}, which have no one canonical type - "
-        f"convert it first, for example with .astype(str)"
-    )
+    raise _mixed(values, column)
 
 
-def _described(values: Array) -> str:
+def _mixed(values: Array, column: str) -> UsageError:
     """What types are in a column, the commonest first."""
     counts = Counter(type(value).__name__ for value in _present(values))
-    return ", ".join(f"{count} x {name}" for name, count in counts.most_common(4))
+    described = ", ".join(f"{count} x {name}" for name, count in counts.most_common(4))
+    return UsageError(
+        f"{column} holds {described}, which have no one canonical type - "
+        "convert it first, for example with .astype(str)"
+    )
 
 
 def _missing(values: Array) -> Array:
@@ -108,14 +110,10 @@ def _is_nested(present: Array) -> bool:
 def _of_numbers(values: Array, dtype: str, column: str) -> Encoder:
     import numpy as np
 
-    if dtype == "float64" and any(
-        isinstance(value, int) and abs(value) > _EXACT for value in _present(values)
-    ):
-        raise UsageError(f"{column} holds floats, and integers that no float can be - make it one of them")
-    if dtype == "float64" and {getattr(value, "dtype", None) for value in _present(values)} == {
-        np.dtype("f4")
-    }:
-        dtype = "float32"
+    if dtype == "float64":
+        dtype = _float_of(_present(values), column)
+    if dtype == "complex128" and _is_wide(_present(values), dtype):
+        raise _too_wide(column, dtype)
     inner = encoder_of(np.dtype(dtype), column)
 
     def encode(some: Array, _valid: Array | None) -> Buffers:
@@ -123,6 +121,29 @@ def _of_numbers(values: Array, dtype: str, column: str) -> Encoder:
         return inner.encode(np.where(missing, 0, some).astype(dtype), ~missing)
 
     return Encoder(inner.tag, encode)
+
+
+def _float_of(present: Array, column: str) -> str:
+    """The type of floats, and of integers among them, that holds each of them exactly."""
+    import numpy as np
+
+    if any(isinstance(value, int | np.integer) and abs(int(value)) > _EXACT for value in present):
+        raise UsageError(f"{column} holds floats, and integers that no float can be - make it one of them")
+    if _is_wide(present, "float64"):
+        raise _too_wide(column, "float64")
+    is_single = {getattr(value, "dtype", None) for value in present} == {np.dtype("f4")}
+    return "float32" if is_single else "float64"
+
+
+def _is_wide(present: Array, dtype: str) -> bool:
+    import numpy as np
+
+    kinds = {getattr(value, "dtype", None) for value in present}
+    return any(kind.itemsize > np.dtype(dtype).itemsize for kind in kinds if kind is not None)
+
+
+def _too_wide(column: str, dtype: str) -> UsageError:
+    return UsageError(f"{column} holds numbers wider than {dtype} - convert it with .astype({dtype!r})")
 
 
 def _integers_of(values: Array, column: str) -> str:
@@ -133,6 +154,20 @@ def _integers_of(values: Array, column: str) -> str:
     if low >= 0 and high < 2**64:
         return "uint64"
     raise UsageError(f"{column} holds integers of more than 64 bits - keep them as text or decimal.Decimal")
+
+
+def _scale_of(values: Array, column: str) -> int:
+    """How many digits behind the point the decimals of a column need."""
+    present = _present(values)
+    if not all(value.is_finite() for value in present):
+        raise UsageError(f"{column} holds a decimal that is infinite - replace it by a missing value")
+    scale = max([0, *(-int(value.as_tuple().exponent) for value in present)])
+    if any(value and value.adjusted() + 1 + scale > _MOST_DIGITS for value in present):
+        raise UsageError(
+            f"{column} holds decimals that take more than {_MOST_DIGITS} digits together - "
+            "round them, or keep them as text"
+        )
+    return scale
 
 
 def _decimals(values: Array, scale: int) -> Buffers:
@@ -146,6 +181,8 @@ def _decimals(values: Array, scale: int) -> Buffers:
 
 def _unscaled(value: Any, scale: int) -> int:
     """The integer that stands for a decimal of this scale: exact, whatever the context's precision."""
+    if not value:  # 0E+999999 too
+        return 0
     sign, digits, exponent = value.as_tuple()
     size = int("".join(map(str, digits))) * int(10 ** (exponent + scale))
     return -size if sign else size
@@ -159,14 +196,18 @@ def _of_moments(values: Array, found: str, column: str) -> Encoder:
     if not len(present):  # NaT alone
         return Encoder(NULL, lambda _some, _valid: [])
     if found == "date":
+        if any(isinstance(value, dt.datetime) for value in present):
+            raise _mixed(values, column)
         return Encoder(Tag("date"), _dates)
     if found == "timedelta":
-        return Encoder(Tag("duration"), _moments(_duration))
+        return Encoder(Tag("duration"), _moments(_duration, column))
     zones = {getattr(value, "tzinfo", None) is not None for value in present}
     if found == "time" and zones == {False}:
-        return Encoder(Tag("time"), _moments(_time))
+        return Encoder(Tag("time"), _moments(_time, column))
     if found == "datetime" and len(zones) == 1:
-        return Encoder(Tag("instant" if True in zones else "datetime"), _moments(_datetime))
+        return Encoder(Tag("instant" if True in zones else "datetime"), _moments(_datetime, column))
+    if found == "time":
+        raise UsageError(f"{column} holds times of day with a zone - make them text")
     raise UsageError(f"{column} holds times with and without a zone - give all the same, or make them text")
 
 
@@ -178,7 +219,9 @@ def _dates(values: Array, _valid: Array | None = None) -> Buffers:
     return canonical.fixed(np.array(days, np.int32), ~missing)
 
 
-def _moments(parts: Callable[[Any], tuple[int, int]]) -> Callable[[Array, Array | None], Buffers]:
+def _moments(
+    parts: Callable[[Any], tuple[int, int]], column: str
+) -> Callable[[Array, Array | None], Buffers]:
     """An encoder of what `parts` takes to microseconds and the nanoseconds above them."""
 
     def encode(values: Array, _valid: Array | None = None) -> Buffers:
@@ -188,7 +231,13 @@ def _moments(parts: Callable[[Any], tuple[int, int]]) -> Callable[[Array, Array 
         found: Iterable[tuple[int, int]] = (
             (0, 0) if gone else parts(value) for value, gone in zip(values, missing, strict=True)
         )
-        both = np.array(list(found), np.int64).reshape(-1, 2)
+        try:
+            both = np.array(list(found), np.int64).reshape(-1, 2)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(
+                f"{column} holds times that Python's datetime cannot ({error}) - "
+                "make it a column of times, for example with .astype('datetime64[s]')"
+            ) from error
         rest = both[:, 1].astype("<u2")
         return [
             canonical.validity(~missing),

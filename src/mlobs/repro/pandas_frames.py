@@ -24,9 +24,16 @@ def sources_of_frame(frame: Any) -> Iterator[Source]:
     """
     for at, name in enumerate(frame.index.names):
         if name is not None:
-            yield _source(text_of_name(name), frame.index.get_level_values(at).to_series())
+            yield _source(text_of_name(name), _series_of(frame.index.get_level_values(at)))
     for at, name in enumerate(frame.columns):  # by place: two columns may have one name
         yield _source(text_of_name(name), frame.iloc[:, at])
+
+
+def _series_of(index: Any) -> Any:
+    """An index as a column of the same dtype, which `to_series` of pandas 3 guesses anew."""
+    import pandas as pd
+
+    return pd.Series(index, dtype=index.dtype)
 
 
 def text_of_name(name: object) -> str:
@@ -138,19 +145,18 @@ def _nullable(name: str, values: Any, dtype: Any, column: str) -> Source:
 def _categorical(name: str, series: Any) -> Source:
     """Categories as the values that they stand for."""
     import pandas as pd
+    from pandas.api.types import infer_dtype
 
+    if infer_dtype(series.cat.categories) != "string":  # one that no row has would count for the type
+        series = series.cat.remove_unused_categories()
     categories, codes = series.cat.categories, series.cat.codes.to_numpy()
     if not len(categories):
         return Source(name, NULL, len(codes), lambda _start, _stop: [])
-    tag = _typed(name, categories.to_series()).tag
+    tag = _typed(name, _series_of(categories)).tag
     if isinstance(categories.dtype, pd.DatetimeTZDtype):
         categories = categories.tz_convert(None)
     values = categories.to_numpy()
-    if tag.kind in TEXTS and find_spec("pyarrow"):
-        pa = arrow()
-        table = pa.array(
-            values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True
-        )
+    if tag.kind in TEXTS and (table := _fast_table(values, tag)) is not None:
         return Source(name, tag, len(codes), lambda start, stop: _taken(table, codes[start:stop]))
     if values.dtype.kind != "O":
         encode = encoder_of(values.dtype, name).encode
@@ -160,6 +166,19 @@ def _categorical(name: str, series: Any) -> Source:
             raise UsageError(f"column {name!r} has categories that are lists or dicts - make them text")
         encode = encoder.encode
     return Source(name, tag, len(codes), lambda start, stop: _gathered(values, codes[start:stop], encode))
+
+
+def _fast_table(values: Array, tag: Tag) -> Any:
+    """Texts as Arrow's; None without pyarrow, and for texts that only the slow way can name."""
+    if not find_spec("pyarrow"):
+        return None
+    pa = arrow()
+    try:
+        return pa.array(
+            values, pa.large_string() if tag.kind == "utf8" else pa.large_binary(), from_pandas=True
+        )
+    except (pa.ArrowException, UnicodeError, TypeError):
+        return None
 
 
 def _taken(table: Any, codes: Array) -> Buffers:

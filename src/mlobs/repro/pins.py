@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from mlobs.errors import MissingPackage, UsageError
 from mlobs.repro.fingerprint_value import Fingerprint
@@ -19,6 +19,7 @@ from mlobs.secrets import masked, says_secret
 _SCHEME = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]+://|azureml:|delta:)")
 _CONTAINERS = frozenset({"abfs", "abfss", "wasb", "wasbs"})  # what stands before their @ is no user
 _VERSION_KEYS = frozenset({"versionid", "snapshot", "generation"})  # S3 and Azure Blob, Azure Blob, Google
+_NO_VERSION = frozenset({"", "null"})  # of S3, for what was written before versions were kept: it changes
 _SIGNATURE_KEYS = frozenset(
     [
         "sv",
@@ -75,7 +76,7 @@ def fingerprint_of_uri(uri: str) -> Fingerprint:
     versions of assets of Azure ML, and a Delta table on this machine (`delta:path`, `delta:path@3`).
 
     Raises:
-        UsageError: `delta:` names a folder that is no Delta table.
+        UsageError: `delta:` names a folder that is no Delta table, or it is no URI.
         MissingPackage: pyarrow, for a Delta table whose first commits are gone.
     """
     if uri.startswith("delta:"):
@@ -141,20 +142,28 @@ def _checkpoint_metadata(checkpoint: Path) -> list[Any]:
 def _public(uri: str) -> tuple[str, bool]:
     """A URI without its secrets, and whether it names a version that cannot change."""
     if not uri.partition(":")[2].startswith("//"):
-        return masked(uri), bool(_AZUREML.search(uri))
-    parts = urlsplit(uri)
+        return masked(uri), uri.startswith("azureml:") and bool(_AZUREML.search(uri))
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UsageError(f"{masked(uri)} is no URI ({error}) - check it, or give a path") from error
     query = [
         (key, value)
         for key, value in parse_qsl(parts.query, keep_blank_values=True)
         if not _is_key(key, value)
     ]
-    place = masked(urlunsplit(("", "", parts.path, urlencode(query), parts.fragment)))
+    # by hand: for a path of two slashes, which S3 has, `urlunsplit` gives more from Python 3.12.4 on
+    place = masked(parts.path + _after("?", urlencode(query)) + _after("#", parts.fragment))
     public = f"{parts.scheme}://{_host(parts)}{place}"  # the container before an @ is no secret
     return public, _is_pinned(parts, query)
 
 
+def _after(sign: str, text: str) -> str:
+    return f"{sign}{text}" if text else ""
+
+
 def _is_pinned(parts: SplitResult, query: list[tuple[str, str]]) -> bool:
-    if any(key.lower() in _VERSION_KEYS and value for key, value in query):
+    if any(key.lower() in _VERSION_KEYS and value.lower() not in _NO_VERSION for key, value in query):
         return True
     if parts.scheme == "gs" and parts.fragment.isdigit():  # its generation
         return True

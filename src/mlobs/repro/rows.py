@@ -170,8 +170,9 @@ def _of_decimals(content: Array, scale: int) -> Array:
     import numpy as np
 
     texts = []
+    factor, scale = 10 ** max(0, -scale), max(0, scale)
     for at in range(0, len(content), 32):
-        value, rest = int.from_bytes(content[at : at + 32].tobytes(), "little", signed=True), scale
+        value, rest = int.from_bytes(content[at : at + 32].tobytes(), "little", signed=True) * factor, scale
         while rest and value % 10 == 0:
             value, rest = value // 10, rest - 1
         texts.append(f"{value}e-{rest}".encode())

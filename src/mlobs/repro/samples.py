@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from mlobs.repro.arrays import array_digest, plain_array
+from mlobs.repro.arrays import array_digest, plain_array, refuse_without_values
 from mlobs.repro.fingerprint_value import Fingerprint
 from mlobs.repro.frames import library_of, sources_of
 from mlobs.repro.tables import fingerprint_of_sources, hasher, sized
@@ -62,6 +62,7 @@ def fingerprint_of_array_sample(array: Any) -> Fingerprint:
     """
     shape = tuple(int(size) for size in array.shape)
     if hasattr(array, "numel"):  # of torch: only the ends come off a device
+        refuse_without_values(array)
         flat = array.detach().reshape(-1)
         ends = [flat[:_VALUES], flat[-_VALUES:]]
     else:
@@ -80,10 +81,10 @@ def fingerprint_of_array_sample(array: Any) -> Fingerprint:
 
 def fingerprint_of_sparse_size(matrix: Any) -> Fingerprint:
     """A weak fingerprint of a matrix of scipy.sparse: its shape, and how many values it stores."""
-    rows, columns = map(int, matrix.shape)
-    one = hasher("mlobs stat1").update(struct.pack("<3Q", rows, columns, matrix.nnz))
+    shape = tuple(map(int, matrix.shape))
+    one = hasher("mlobs stat1").update(struct.pack(f"<{len(shape) + 1}Q", *shape, matrix.nnz))
     return Fingerprint(
-        f"stat1:{one.hexdigest()}", "stat", rows, notes={"compared": "shape and stored values"}
+        f"stat1:{one.hexdigest()}", "stat", shape[0], notes={"compared": "shape and stored values"}
     )
 
 

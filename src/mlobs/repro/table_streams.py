@@ -10,9 +10,9 @@ from mlobs.errors import UsageError
 from mlobs.repro.arrow_columns import arrow, source_of_chunked, tag_of
 from mlobs.repro.canonical import CHUNK
 from mlobs.repro.fingerprint_value import Fingerprint
-from mlobs.repro.frames import library_of, note_of, places_of
+from mlobs.repro.frames import library_of, note_of, places_of, range_of
 from mlobs.repro.rows import RowsPartial
-from mlobs.repro.tables import ColumnHash, table_of
+from mlobs.repro.tables import ColumnHash, column_of, table_of
 
 _CSV_BLOCK_BYTES = 1 << 24  # pyarrow tells the types from the first block
 
@@ -83,7 +83,8 @@ def _opened(file: Any, path: Path) -> tuple[Any, Iterable[Any]]:
     if kind in (".csv", ".tsv"):
         from pyarrow import csv
 
-        text = arrow().input_stream(str(path), compression="detect")
+        packed = {".gz": "gzip", ".bz2": "bz2"}.get(suffixes[-1])
+        text = arrow().CompressedInputStream(file, packed) if packed else file
         rows = csv.open_csv(
             text,
             read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
@@ -111,7 +112,7 @@ def _of_batches(schema: Any, batches: Iterable[Any], *, rows_only: bool = False)
         rows += RowsPartial(window.num_rows)
     if rows_only:
         return rows.fingerprint()
-    columns = tuple(one.column() for one in hashes)
+    columns = tuple(map(column_of, range_of(schema, rows.n))) + tuple(one.column() for one in hashes)
     notes = {field.name: note for field in fields if (note := note_of(field.type))}
     return Fingerprint(table_of(columns, rows.n), "content", rows.n, columns=columns, notes=notes)
 

@@ -128,6 +128,14 @@ def _is_known(known: dict[bytes, Known], entry: Entry) -> bool:
 # What there is
 
 
+class _Folder(NamedTuple):
+    """A folder to look into: its path in the tree with a slash, device and inode of it and its parents."""
+
+    path: str
+    prefix: str
+    above: tuple[tuple[int, int], ...]
+
+
 class _TooManyError(Exception):
     """There are so many files that finding them takes too long."""
 
@@ -138,7 +146,9 @@ def _entries(path: Path, until: float | None = None) -> list[Entry]:
         about = path.stat()
         if stat.S_ISDIR(about.st_mode):
             found: list[Entry] = []
-            _walk(os.fspath(path), "", (_place(about),), found, until)
+            waiting = [_Folder(os.fspath(path), "", (_place(about),))]
+            while waiting:  # not by recursion: folders may be nested deeper than Python's stack
+                _scan(waiting.pop(), waiting, found, until)
             return sorted(found, key=itemgetter(0))
     except OSError as error:
         raise _unreadable(error, path) from error
@@ -147,28 +157,26 @@ def _entries(path: Path, until: float | None = None) -> list[Entry]:
     return [Entry(b"", os.fspath(path), stat_of(about))]
 
 
-def _walk(
-    folder: str, prefix: str, above: tuple[tuple[int, int], ...], found: list[Entry], until: float | None
-) -> None:
-    """Find all files below; special ones (sockets, pipes) are no data. `above` are the folder's parents."""
-    with os.scandir(folder) as entries:
+def _scan(folder: _Folder, waiting: list[_Folder], found: list[Entry], until: float | None) -> None:
+    """Find the files of a folder, and the folders in it; special ones (sockets, pipes) are no data."""
+    with os.scandir(folder.path) as entries:
         for one in entries:
-            name = prefix + one.name
+            name = folder.prefix + one.name
             if until is not None and len(found) % _LOOKS == _LOOKS - 1 and perf_counter() > until:
                 raise _TooManyError
             try:
                 about = one.stat() if _SCAN_KNOWS_INODES else os.stat(one.path)  # noqa: PTH116 - as fast as can be
-            except OSError:
-                if not one.is_symlink():
+            except OSError as error:
+                if not one.is_symlink() or isinstance(error, PermissionError):  # it leads somewhere
                     raise
                 found.append(Entry(os.fsencode(name), one.path, None))
                 continue
             if stat.S_ISREG(about.st_mode):
                 found.append(Entry(os.fsencode(name), one.path, stat_of(about)))
-            elif stat.S_ISDIR(about.st_mode) and _place(about) in above:
+            elif stat.S_ISDIR(about.st_mode) and _place(about) in folder.above:
                 found.append(Entry(os.fsencode(name), one.path, None))
             elif stat.S_ISDIR(about.st_mode):
-                _walk(one.path, f"{name}/", (*above, _place(about)), found, until)
+                waiting.append(_Folder(one.path, f"{name}/", (*folder.above, _place(about))))
 
 
 def _place(about: os.stat_result) -> tuple[int, int]:
