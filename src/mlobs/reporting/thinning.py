@@ -56,9 +56,7 @@ def _extremes(values: Any, width: int) -> Any:
     odd[-1, len(values) - offsets[-1] :] = False  # the filling of the last bucket
     gaps = odd.argmax(axis=1) + offsets
     ends = [0, len(values) - 1]
-    return np.unique(
-        np.concatenate([least[has_values], greatest[has_values], gaps[odd.any(axis=1)], ends])
-    )
+    return np.unique(np.concatenate([least[has_values], greatest[has_values], gaps[odd.any(axis=1)], ends]))
 
 
 def _means(values: Any, width: int) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mlobs.errors import MlobsError
+from mlobs.read.html import sections_html
 from mlobs.read.location import StoreLike
 from mlobs.read.record import load_run
 from mlobs.repro.causes import code_changes
@@ -36,6 +37,12 @@ class RunDiff(msgspec.Struct, frozen=True):
     metrics: tuple[Divergence, ...]
     results: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        lines = [f"{one.metric}: {one.first!r} -> {one.second!r} at step {one.step}" for one in self.metrics]
+        names = ("params", "datasets", "entry", "environment", "code")
+        sections = {name: getattr(self, name) for name in names} | {"metrics": lines, "results": self.results}
+        return sections_html(" -> ".join(self.runs), sections)
+
 
 def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
     """Return what differs between two runs of a store.
@@ -46,17 +53,23 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
     """
     one, two = (Material.of(load_run(run, store=store)) for run in (first, second))
     found = compare(one.run, two.run, _EXACT)
-    seeds = () if one.seed == two.seed else (f"seed: {one.seed} -> {two.seed}",)
     return RunDiff(
         runs=(one.run.run_id, two.run.run_id),
         params=found.params,
         datasets=found.datasets,
-        entry=(*_entry(one, two), *seeds),
+        entry=tuple(entry_diff(one, two)),
         environment=tuple(diff_environments(one.surroundings, two.surroundings)),
-        code=tuple(_code(one, two)),
+        code=tuple(code_diff(one, two)),
         metrics=found.divergences,
         results=(*found.unmatched, *found.model_differences),
     )
+
+
+def entry_diff(one: Material, two: Material) -> Iterator[str]:
+    """Say what is other in how the programs were started, the seed included."""
+    yield from _entry(one, two)
+    if one.seed != two.seed:
+        yield f"seed: {one.seed} -> {two.seed}"
 
 
 def _entry(one: Material, two: Material) -> Iterator[str]:
@@ -70,7 +83,7 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _code(one: Material, two: Material) -> list[str]:
+def code_diff(one: Material, two: Material) -> list[str]:
     """Compare the programs' files; where a tree cannot be restored here, say which trees differ."""
     changed = code_changes(one, two)
     if not changed:
