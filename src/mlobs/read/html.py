@@ -49,7 +49,8 @@ def record_html(record: RunRecord) -> str:
     }
     tables = "".join(table_html(title, rows) for title, rows in columns.items())
     return (
-        f"<div><p><strong>{escaped(record.name)}</strong> <code>{escaped(record.run_id)}</code><br>{_facts(record)}</p>"
+        f"<div><p><strong>{escaped(record.name)}</strong> <code>{escaped(record.run_id)}</code><br>"
+        f"{_facts(record)}</p>"
         f'<div style="display:flex;flex-wrap:wrap;gap:0 2em;align-items:flex-start">{tables}</div></div>'
     )
 

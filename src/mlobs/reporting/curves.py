@@ -45,7 +45,8 @@ def curves_of(records: Sequence[RunRecord]) -> Curves:
     """Thin the curves of all runs so that they fit one page; those that most runs have come first."""
     counts = Counter(name for record in records for name in record.last_metrics)
     names = sorted(counts, key=lambda name: (name.startswith(SYSTEM_PREFIX), -counts[name]))
-    kept, total = [], 0
+    kept: list[str] = []
+    total = 0
     for name in names:
         total += counts[name]
         if total <= MOST_CURVES or not kept:
@@ -65,11 +66,11 @@ def _curves(record: RunRecord, most: int) -> Iterator[tuple[str, Curve]]:
 
     points = record.points
     columns = (("codes", "i4"), ("steps", "i8"), ("values", "f8"), ("ats", "f8"))
-    codes, *rest = (np.frombuffer(getattr(points, name), dtype) for name, dtype in columns)
+    codes, steps, values, ats = (np.frombuffer(getattr(points, name), dtype) for name, dtype in columns)
     for name, code in points.names.items():
         rows = codes == code
         if rows.any():
-            yield name, thin(*(column[rows] for column in rest), most=most)
+            yield name, thin(steps[rows], values[rows], ats[rows], most)
 
 
 def document(curve: Curve, started: float) -> dict[str, Any]:

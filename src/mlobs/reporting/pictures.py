@@ -21,7 +21,7 @@ _SMALL_PX = 96  # an image up to this is shown pixel by pixel: as PNG, without l
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as a `data:` address with its size in pixels (0 by 0: it says so itself); `step` may be None."""
+    """An image as a `data:` address; its size is in pixels, 0 by 0 if it says so itself."""
 
     step: int | None
     source: str
@@ -31,30 +31,33 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures by path and number of the run; `left_out` counts those that found no place or were not readable."""
+    """Pictures by path and number of the run; `left_out` counts those without room, or not readable."""
 
     of: dict[str, dict[int, list[Picture]]]
     left_out: int
 
 
 def pictures_of(records: Sequence[RunRecord]) -> Pictures:
-    """Choose and shrink the images of all runs; the room is spent on every path before a path gets more steps."""
-    of: dict[str, dict[int, list[Picture]]] = {}
-    room, left_out = ALL_BYTES, 0
-    for run, path, several in _series(records):
-        chosen = _evenly(several, MOST_STEPS)
-        left_out += len(several) - len(chosen)
-        for artifact in chosen:
-            picture = _picture(artifact) if room > 0 else None
+    """Choose and shrink the images of all runs: the last step of each comes first, then the others."""
+    series = list(_series(records))
+    room, left_out = ALL_BYTES, sum(max(0, len(several) - MOST_STEPS) for *_, several in series)
+    of: dict[str, dict[int, list[Picture]]] = {path: {} for _, path, _ in series}
+    for rank in range(MOST_STEPS):
+        for run, path, several in series:
+            chosen = _evenly(several, MOST_STEPS)[::-1]
+            if rank >= len(chosen):
+                continue
+            picture = _picture(chosen[rank]) if room > 0 else None
             if picture is None:
                 left_out += 1
                 continue
             room -= len(picture.source) * 3 // 4
-            of.setdefault(path, {}).setdefault(run, []).append(picture)
-    return Pictures(of, left_out)
+            of[path].setdefault(run, []).insert(0, picture)
+    return Pictures({path: of_runs for path, of_runs in of.items() if of_runs}, left_out)
 
 
 def _series(records: Sequence[RunRecord]) -> Iterator[tuple[int, str, list[StoredArtifact]]]:
+    """Each image of each run, its steps in order."""
     for run, record in enumerate(records):
         by_path: dict[str, list[StoredArtifact]] = {}
         for one in record.artifacts:
@@ -74,17 +77,16 @@ def _evenly(several: list[StoredArtifact], most: int) -> list[StoredArtifact]:
 
 def _picture(artifact: StoredArtifact) -> Picture | None:
     """The picture for the page; None where its content is gone, or is none that can be read."""
+    from PIL import Image
+
     try:
         content = artifact.read_bytes()
-        if artifact.media_type == "image/svg+xml":
-            return (
-                Picture(artifact.step, _address(content, "image/svg+xml"), 0, 0)
-                if len(content) <= MOST_SVG_BYTES
-                else None
-            )
-        return _shrunk(artifact.step, content)
-    except (MlobsError, OSError, ValueError, SyntaxError):  # what Pillow raises for damaged content
-        return None
+        if artifact.media_type != "image/svg+xml":
+            return _shrunk(artifact.step, content)
+        address = _address(content, artifact.media_type)
+        return Picture(artifact.step, address, 0, 0) if len(content) <= MOST_SVG_BYTES else None
+    except (MlobsError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # of damaged content Pillow raises any of these; it is counted as left out
 
 
 def _shrunk(step: int | None, content: bytes) -> Picture:
