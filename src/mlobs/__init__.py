@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mlobs.read.frames import runs as runs
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
+    from mlobs.reporting.report import report as report
     from mlobs.repro.fingerprint import fingerprint as fingerprint
     from mlobs.repro.fingerprint_diff import diff_fingerprints as diff_fingerprints
     from mlobs.repro.fingerprint_value import Fingerprint as Fingerprint
@@ -80,6 +81,7 @@ _EXPORTS = {
     "mlobs.repro.report": ["ReproReport"],
     "mlobs.repro.reproduce": ["reproduce"],
     "mlobs.repro.verify": ["verify"],
+    "mlobs.reporting.report": ["report"],
     "mlobs.run": ["Run", "RunHandle", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
@@ -128,6 +130,7 @@ __all__ = [
     "log_table",
     "log_text",
     "metrics",
+    "report",
     "reproduce",
     "runs",
     "seed_everything",

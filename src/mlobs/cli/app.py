@@ -17,6 +17,7 @@ from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
 from mlobs.cli.launch import run
 from mlobs.cli.repair import repair
+from mlobs.cli.report import report
 from mlobs.cli.reproduce import reproduce, verify
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
@@ -93,6 +94,6 @@ def root(
 
 for _command in (
     *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
-    *(sync, audit, repair, config, doctor),
+    *(report, sync, audit, repair, config, doctor),
 ):
     app.command()(_command)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlobs import text
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.text import param_text, preview
-
-if TYPE_CHECKING:
-    from mlobs.read.record import RunRecord
 
 _MOST_ROWS = 30  # of a table in a notebook; the record has all
 _MOST_CHARACTERS = 200
@@ -34,46 +30,33 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "\u2212")
 
 
-def record_html(record: RunRecord) -> str:
-    """A run in short: what became of it, params, last metrics and tags."""
-    columns = {
-        "params": {
-            name: preview(param_text(one), _MOST_CHARACTERS, "params") for name, one in record.params.items()
-        },
-        "metrics": {
-            name: number(value)
-            for name, value in record.last_metrics.items()
-            if not name.startswith(SYSTEM_PREFIX)
-        },
-        "tags": record.tags,
-    }
+def shortened(text: str, limit: int, where: str) -> str:
+    """The text, or its beginning with a word on where all of it is, if it is longer than `limit`."""
+    return text if len(text) <= limit else preview(text, limit, where)
+
+
+def run_html(
+    name: str, run_id: str, status: str, facts: Iterable[str], columns: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """A run in short: its status and facts in a line, and its params, metrics and tags, a table each."""
     tables = "".join(table_html(title, rows) for title, rows in columns.items())
+    colour = _COLOURS.get(status, "#9a6700")
+    line = ", ".join(escaped(one) for one in facts if one)
     return (
-        f"<div><p><strong>{escaped(record.name)}</strong> <code>{escaped(record.run_id)}</code><br>"
-        f"{_facts(record)}</p>"
+        f"<div><p><strong>{escaped(name)}</strong> <code>{escaped(run_id)}</code><br>"
+        f'<span style="color:{colour}">{escaped(status)}</span>, {line}</p>'
         f'<div style="display:flex;flex-wrap:wrap;gap:0 2em;align-items:flex-start">{tables}</div></div>'
     )
 
 
-def _facts(record: RunRecord) -> str:
-    colour = _COLOURS.get(record.status, "#9a6700")
-    facts = [f'<span style="color:{colour}">{escaped(record.status)}</span>']
-    if record.started and record.ended:
-        facts[0] += f" in {text.duration((record.ended - record.started).total_seconds())}"
-    if record.started:
-        facts.append(f"{record.started:%Y-%m-%d %H:%M:%S} UTC")
-    facts.append(f"experiment {escaped(record.experiment)}")
-    reason = f"<br>{escaped(record.reason)}" if record.reason else ""
-    return f"{', '.join(facts)}{reason}"
-
-
 def table_html(title: str, rows: Mapping[str, Any]) -> str:
-    """Names and values under a title; "" if there are none."""
+    """Names and values under a title, without the machine's load; "" if there are none."""
+    rows = {name: value for name, value in rows.items() if not name.startswith(SYSTEM_PREFIX)}
     if not rows:
         return ""
     lines = [
         f'<tr><th scope="row" style="text-align:left;font-weight:normal">{escaped(name)}</th>'
-        f'<td style="text-align:right">{escaped(value)}</td></tr>'
+        f'<td style="text-align:right">{escaped(_cell(value))}</td></tr>'
         for name, value in list(rows.items())[:_MOST_ROWS]
     ]
     more = f"<caption>{len(rows) - _MOST_ROWS} more</caption>" if len(rows) > _MOST_ROWS else ""
@@ -81,6 +64,12 @@ def table_html(title: str, rows: Mapping[str, Any]) -> str:
         f'<table>{more}<thead><tr><th colspan="2" style="text-align:left">{escaped(title)}</th></tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return shortened(param_text(value), _MOST_CHARACTERS, "the record")
 
 
 def sections_html(title: str, sections: Mapping[str, Iterable[str]]) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mlobs.errors import MissingPackage, UsageError
-
-if TYPE_CHECKING:
-    from mlobs.read.record import RunRecord
+from mlobs.read.points import Points
 
 Axis: TypeAlias = Literal["step", "time"]
 _AXES = ("step", "time")
 
 
-def plot_metrics(record: RunRecord, keys: tuple[str, ...], *, x: Axis, smooth: float) -> Any:
+def plot_metrics(points: Points, keys: tuple[str, ...], *, title: str, x: Axis, smooth: float) -> Any:
     """Return a `plotly.graph_objects.Figure` of metrics, see `RunRecord.plot`."""
     try:
         import plotly.graph_objects as go
@@ -24,20 +22,18 @@ def plot_metrics(record: RunRecord, keys: tuple[str, ...], *, x: Axis, smooth: f
         raise UsageError(f"x is {x!r}; expected 'step' or 'time'")
     if not 0 <= smooth < 1:
         raise UsageError(f"smooth is {smooth!r}; expected 0 (as recorded) up to, and without, 1")
-    names = keys or tuple(record.last_metrics)
-    unknown = [name for name in names if name not in record.last_metrics]
+    known = tuple(points.last())
+    names = keys or known
+    unknown = [name for name in names if name not in known]
     if unknown:
-        has = ", ".join(record.last_metrics) or "none"
-        raise UsageError(f"run {record.run_id} has no metric {unknown[0]!r}; it has {has}")
+        raise UsageError(f"{title} has no metric {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     figure = go.Figure()
     for name in names:
-        across, values = _line(record, name, x)
+        across, values = _line(points, name, x)
         if smooth:
             values = list(smoothed(values, smooth))
         figure.add_scatter(x=across, y=values, mode="lines", name=plain(name))
-    figure.update_layout(
-        title=plain(f"{record.name} ({record.run_id})"), xaxis_title="time (UTC)" if x == "time" else "step"
-    )
+    figure.update_layout(title=plain(title), xaxis_title="time (UTC)" if x == "time" else "step")
     return figure
 
 
@@ -58,10 +54,9 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _line(record: RunRecord, name: str, x: Axis) -> tuple[list[Any], list[float]]:
+def _line(points: Points, name: str, x: Axis) -> tuple[list[Any], list[float]]:
     from datetime import datetime, timezone
 
-    points = record.points
     code = points.names[name]
     rows = [row for row, one in enumerate(points.codes) if one == code]
     if x == "step":

@@ -31,7 +31,7 @@ from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
-from mlobs.read.html import record_html
+from mlobs.read.html import run_html
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.plot import Axis, plot_metrics
 from mlobs.read.points import Points, that_count
@@ -116,10 +116,14 @@ class RunRecord:
             UsageError: there is no such metric, or an argument cannot be used.
             MissingPackage: plotly is not installed.
         """
-        return plot_metrics(self, keys, x=x, smooth=smooth)
+        title = f"{self.name} ({self.run_id})"
+        return plot_metrics(self.points, keys, title=title, x=x, smooth=smooth)
 
     def _repr_html_(self) -> str:
-        return record_html(self)
+        times = [f"{one:%Y-%m-%d %H:%M:%S} UTC" if one else "" for one in (self.started, self.ended)]
+        facts = (" to ".join(filter(None, times)), f"experiment {self.experiment}", self.reason)
+        columns = {"params": self.params, "metrics": self.last_metrics, "tags": self.tags}
+        return run_html(self.name, self.run_id, self.status, facts, columns)
 
     def events(self) -> Iterator[Event]:
         """Read every event again, by time; kinds of a newer mlobs come as `Unknown`.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mlobs.read.html import escaped
+from mlobs.read.html import escaped, shortened
 from mlobs.read.record import RunRecord
 from mlobs.reporting.differences import MOST_RUNS, PARTS, Difference
 from mlobs.reporting.markup import table
 from mlobs.reporting.table import swatch, varying_params
-from mlobs.text import param_text, preview
+from mlobs.text import param_text
 
 _MOST_LINES = 400  # of a diff in the page; `mlobs diff` prints all
 _MOST_CHARACTERS = 400
@@ -40,7 +40,9 @@ def _params(records: Sequence[RunRecord]) -> str:
         values: dict[str, list[int]] = {}
         for at, record in enumerate(records):
             shown = (
-                preview(param_text(record.params[name]), 120, "the run") if name in record.params else _ABSENT
+                shortened(param_text(record.params[name]), 120, "the run")
+                if name in record.params
+                else _ABSENT
             )
             values.setdefault(shown, []).append(at)
         cells = "".join(f"<li>{_value(value, runs)}</li>" for value, runs in values.items())
@@ -91,7 +93,7 @@ def _details(records: Sequence[RunRecord], found: Sequence[Difference]) -> Itera
 
 
 def _part(part: str, lines: Sequence[str]) -> str:
-    shown = [preview(line, _MOST_CHARACTERS, "mlobs diff") for line in lines[:_MOST_LINES]]
+    shown = [shortened(line, _MOST_CHARACTERS, "mlobs diff") for line in lines[:_MOST_LINES]]
     more = f"\n\u2026 {len(lines) - _MOST_LINES:,} more lines: mlobs diff" if len(lines) > _MOST_LINES else ""
     body = "\n".join(_marked(shown) if part == "code" else map(escaped, shown))
     pre = f'<pre tabindex="0" role="region" aria-label="{part}">{body}{more}</pre>'

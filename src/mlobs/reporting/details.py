@@ -8,12 +8,12 @@ from typing import Any
 from mlobs import text
 from mlobs.delivery.report import COUNTS, BackendReport, report
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.html import escaped, number
+from mlobs.read.html import escaped, number, shortened
 from mlobs.read.log_tail import LogTail
 from mlobs.read.record import RunRecord
 from mlobs.reporting.markup import table
 from mlobs.reporting.table import swatch, took_s
-from mlobs.text import log_line, param_text, preview
+from mlobs.text import log_line, param_text
 
 LOG_LINES = 20
 _MOST_CHARACTERS = 2_000  # of a param or a line of the log
@@ -69,7 +69,7 @@ def _parts(record: RunRecord) -> Iterator[str]:
     yield _pairs("", _facts(record))
     yield from _pre("Traceback", record.end.traceback if record.end and record.end.traceback else "")
     params = {
-        name: preview(param_text(one), _MOST_CHARACTERS, "the run") for name, one in record.params.items()
+        name: shortened(param_text(one), _MOST_CHARACTERS, "the run") for name, one in record.params.items()
     }
     yield _pairs("Params", params)
     yield _metrics(record)
@@ -79,7 +79,7 @@ def _parts(record: RunRecord) -> Iterator[str]:
         "Artifacts", {one.path: f"{one.role}, {text.size(one.size_bytes)}" for one in record.artifacts}
     )
     tail = LogTail(record.folder).read()[-LOG_LINES:]
-    lines = "\n".join(preview(log_line(one), _MOST_CHARACTERS, "the run") for one in tail)
+    lines = "\n".join(shortened(log_line(one), _MOST_CHARACTERS, "the run") for one in tail)
     yield from _pre(f"Log, the last {len(tail)} lines", lines)
     yield from _pre("Damage: what could not be read", "\n".join(map(str, record.damage)))
 

@@ -106,4 +106,4 @@ def _colours() -> Iterator[str]:
 
 @cache
 def _asset(name: str) -> str:
-    return resources.files("mlobs.reporting").joinpath("page", name).read_text(encoding="utf-8")
+    return resources.files("mlobs.reporting").joinpath("page").joinpath(name).read_text(encoding="utf-8")

@@ -46,7 +46,8 @@ def param_controls() -> str:
 _CURVE_CONTROLS = """
 <label>Smoothing <input type="range" id="smooth" min="0" max="0.99" step="0.01" value="0">
 <output id="smooth-value" for="smooth">0</output></label>
-<label>Axis <select id="axis"><option value="step">step</option><option value="time">time since the start</option>
+<label>Axis <select id="axis"><option value="step">step</option>
+<option value="time">time since the start</option>
 <option value="clock">clock (UTC)</option></select></label>
 <label><input type="checkbox" id="log">log scale</label>
 <details class="menu"><summary>Metrics</summary>

@@ -10,11 +10,11 @@ from typing import Any
 
 from mlobs import text
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.html import escaped, number
+from mlobs.read.html import escaped, number, shortened
 from mlobs.read.record import RunRecord
 from mlobs.reporting.colours import DASH_ARRAYS, LIGHT
 from mlobs.reporting.markup import scrolled
-from mlobs.text import param_text, preview
+from mlobs.text import param_text
 
 _MOST_CHARACTERS = 80  # of a cell; the run's own part has all
 _MOST_PARAMS, _MOST_METRICS = 6, 5  # columns that are shown before somebody chooses
@@ -70,7 +70,8 @@ def table_html(records: Sequence[RunRecord], columns: Sequence[Column]) -> str:
     return scrolled(
         "Runs",
         '<table id="runs-table"><thead><tr><th scope="col" data-key="name">'
-        f'<button type="button" class="sort">run</button></th>{heads}</tr></thead><tbody>{rows}</tbody></table>',
+        f'<button type="button" class="sort">run</button></th>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>",
     )
 
 
@@ -139,7 +140,7 @@ def _shown(column: Column, value: Any) -> tuple[str, str]:
     if isinstance(value, float):
         return number(value), "" if math.isnan(value) else repr(value)
     whole = param_text(value)
-    return escaped(preview(whole, _MOST_CHARACTERS, "the run")), whole[:_MOST_CHARACTERS].lower()
+    return escaped(shortened(whole, _MOST_CHARACTERS, "the run")), whole[:_MOST_CHARACTERS].lower()
 
 
 def _hidden(column: Column) -> str:
