@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mlobs.read.html import escaped, shortened
+from mlobs.read.html import escaped, number, shortened
 from mlobs.read.record import RunRecord
 from mlobs.reporting.differences import MOST_RUNS, PARTS, Difference
 from mlobs.reporting.markup import table
@@ -13,6 +13,8 @@ from mlobs.text import param_text
 
 _MOST_LINES = 400  # of a diff in the page; `mlobs diff` prints all
 _MOST_CHARACTERS = 400
+_MOST_OF_A_VALUE = 120
+_MOST_VALUES, _MOST_SWATCHES = 16, 6  # the table of runs has every value
 _KINDS = {"+": "ins", "-": "del", "@": "at"}
 _ABSENT = "\u2013"
 
@@ -34,30 +36,39 @@ def comparison_html(records: Sequence[RunRecord], found: Sequence[Difference]) -
 
 
 def _params(records: Sequence[RunRecord]) -> str:
-    """The params that vary, a row each; the values of all runs that have the same stand together."""
-    rows = []
-    for name in varying_params(records):
-        values: dict[str, list[int]] = {}
-        for at, record in enumerate(records):
-            shown = (
-                shortened(param_text(record.params[name]), 120, "the run")
-                if name in record.params
-                else _ABSENT
-            )
-            values.setdefault(shown, []).append(at)
-        cells = "".join(f"<li>{_value(value, runs)}</li>" for value, runs in values.items())
-        rows.append(f'<tr><th scope="row">{escaped(name)}</th><td><ul class="values">{cells}</ul></td></tr>')
+    """The params that vary, a row each; runs with the same value stand together."""
+    rows = "".join(
+        f'<tr><th scope="row">{escaped(name)}</th>'
+        f'<td><ul class="values">{_values(records, name)}</ul></td></tr>'
+        for name in varying_params(records)
+    )
     if not rows:
         return '<h3>Params</h3><p class="note">All runs have the same params.</p>'
-    return (
-        "<h3>Params</h3>"
-        f"{table('Params that differ', ('param', 'values, and the runs that have them'), ''.join(rows))}"
-    )
+    heads = ("param", "values, and the runs that have them")
+    return f"<h3>Params</h3>{table('Params that differ', heads, rows)}"
+
+
+def _values(records: Sequence[RunRecord], name: str) -> str:
+    runs: dict[str, list[int]] = {}
+    short: dict[str, str] = {}
+    for at, record in enumerate(records):
+        value = record.params.get(name)
+        text = param_text(value) if name in record.params else _ABSENT
+        runs.setdefault(text, []).append(at)
+        short[text] = (
+            number(value) if isinstance(value, float) else shortened(text, _MOST_OF_A_VALUE, "the run")
+        )
+    if len(set(short.values())) < len(short):  # six digits do not tell them apart
+        short = {text: shortened(text, _MOST_OF_A_VALUE, "the run") for text in short}
+    items = [f"<li>{_value(short[text], users)}</li>" for text, users in runs.items()]
+    more = f'<li class="none">and {len(items) - _MOST_VALUES} more</li>' if len(items) > _MOST_VALUES else ""
+    return f"{''.join(items[:_MOST_VALUES])}{more}"
 
 
 def _value(value: str, runs: Sequence[int]) -> str:
-    shown = "".join(swatch(at) for at in runs[:6])
-    return f"<code>{escaped(value)}</code> {shown}{f' +{len(runs) - 6}' if len(runs) > 6 else ''}"  # noqa: PLR2004
+    shown = "".join(swatch(at) for at in runs[:_MOST_SWATCHES])
+    more = f" +{len(runs) - _MOST_SWATCHES}" if len(runs) > _MOST_SWATCHES else ""
+    return f"<code>{escaped(value)}</code> {shown}{more}"
 
 
 def _row(records: Sequence[RunRecord], one: Difference) -> str:
@@ -102,5 +113,6 @@ def _part(part: str, lines: Sequence[str]) -> str:
 
 def _marked(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
-        kind = _KINDS.get(line[:1])
+        is_head = line.startswith(("--- ", "+++ "))
+        kind = "at" if is_head else _KINDS.get(line[:1])
         yield f'<span class="{kind}">{escaped(line)}</span>' if kind else escaped(line)

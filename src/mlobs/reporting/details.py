@@ -10,6 +10,7 @@ from mlobs.delivery.report import COUNTS, BackendReport, report
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.html import escaped, number, shortened
 from mlobs.read.log_tail import LogTail
+from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord
 from mlobs.reporting.markup import table
 from mlobs.reporting.table import swatch, took_s
@@ -21,9 +22,11 @@ _MOST_PAIRS = 200
 _MOST_PENDING = 10_000  # counted, per backend
 
 
-def details_html(records: Sequence[RunRecord]) -> str:
+def details_html(records: Sequence[RunRecord], summaries: Sequence[Mapping[str, Summary]]) -> str:
     """Every run, folded away; the first one of a single run is open."""
-    return "".join(_run(at, record, is_open=len(records) == 1) for at, record in enumerate(records))
+    is_open = len(records) == 1
+    both = enumerate(zip(records, summaries, strict=True))
+    return "".join(_run(at, record, metrics, is_open=is_open) for at, (record, metrics) in both)
 
 
 def delivery_html(records: Sequence[RunRecord]) -> str:
@@ -47,7 +50,7 @@ def _delivery(at: int, record: RunRecord, one: BackendReport) -> str:
     )
     reasons = "<br>".join(map(escaped, (*one.reasons, *([one.trouble] if one.trouble else []))))
     why = f"<br><small>{reasons}</small>" if reasons else ""
-    state = escaped(one.state) if not one.is_settled else "complete"
+    state = "complete" if one.is_settled else escaped(one.state or "pending")
     return (
         f'<tr><th scope="row">{swatch(at)}{escaped(record.name or record.run_id)}</th>'
         f"<td>{escaped(one.backend)}</td>{counts}<td>{state}{why}</td>"
@@ -55,8 +58,8 @@ def _delivery(at: int, record: RunRecord, one: BackendReport) -> str:
     )
 
 
-def _run(at: int, record: RunRecord, *, is_open: bool) -> str:
-    body = "".join(_parts(record))
+def _run(at: int, record: RunRecord, metrics: Mapping[str, Summary], *, is_open: bool) -> str:
+    body = "".join(_parts(record, metrics))
     return (
         f'<details class="run" id="run-{at}"{" open" if is_open else ""}><summary>{swatch(at)}'
         f"<span>{escaped(record.name or record.run_id)}</span>"
@@ -65,14 +68,14 @@ def _run(at: int, record: RunRecord, *, is_open: bool) -> str:
     )
 
 
-def _parts(record: RunRecord) -> Iterator[str]:
+def _parts(record: RunRecord, metrics: Mapping[str, Summary]) -> Iterator[str]:
     yield _pairs("", _facts(record))
     yield from _pre("Traceback", record.end.traceback if record.end and record.end.traceback else "")
     params = {
         name: shortened(param_text(one), _MOST_CHARACTERS, "the run") for name, one in record.params.items()
     }
     yield _pairs("Params", params)
-    yield _metrics(record)
+    yield _metrics(metrics)
     yield _pairs("Tags", record.tags)
     yield _pairs("Datasets", {one.name: _dataset(one) for one in record.datasets})
     yield _pairs(
@@ -110,8 +113,7 @@ def _dataset(one: Any) -> str:
     return ", ".join([*filter(None, facts), f"{one.fingerprint} ({one.strength})"])
 
 
-def _metrics(record: RunRecord) -> str:
-    summaries = record.points.summaries()
+def _metrics(summaries: Mapping[str, Summary]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escaped(name)}</th><td class="n">{number(one.last)}</td>'
         f'<td class="n">{one.last_step:,}</td><td class="n">{number(one.min)}</td>'

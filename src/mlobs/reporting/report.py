@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mlobs.errors import StoreError
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.html import escaped
 from mlobs.read.location import StoreLike
+from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord
 from mlobs.reporting.choice import RunsLike, choose
 from mlobs.reporting.colours import DARK, DASHES, LIGHT
@@ -71,6 +72,7 @@ def report(
 
 def _page(records: Sequence[RunRecord], title: str) -> str:
     columns, curves = columns_of(records), curves_of(records)
+    summaries = [record.points.summaries() for record in records]
     sections = (
         ("runs", "Runs", table_controls(columns) + table_html(records, columns)),
         ("curves", "Curves", chart_controls(records, curves) if curves.of else ""),
@@ -79,15 +81,17 @@ def _page(records: Sequence[RunRecord], title: str) -> str:
         ("matrices", "Confusion matrices", matrices_html(records)),
         ("images", "Images", gallery_html(records, pictures_of(records))),
         ("delivery", "Delivery", delivery_html(records)),
-        ("details", "Each run", details_html(records)),
+        ("details", "Each run", details_html(records, summaries)),
     )
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     number = f"{len(records):,} run{'s' * (len(records) != 1)}"
     about = f"{number}, {escaped(_experiments(records))}. Made {made} by mlobs {escaped(__version__)}."
-    return document(title, [one for one in sections if one[2]], _data(records, curves), about)
+    return document(title, [one for one in sections if one[2]], _data(records, curves, summaries), about)
 
 
-def _data(records: Sequence[RunRecord], curves: Curves) -> dict[str, Any]:
+def _data(
+    records: Sequence[RunRecord], curves: Curves, summaries: Sequence[Mapping[str, Summary]]
+) -> dict[str, Any]:
     """What the charts draw."""
     starts = [record.started.timestamp() if record.started else 0.0 for record in records]
     of = {
@@ -95,7 +99,7 @@ def _data(records: Sequence[RunRecord], curves: Curves) -> dict[str, Any]:
         for name, several in curves.of.items()
     }
     return {
-        "runs": [_run(record, start) for record, start in zip(records, starts, strict=True)],
+        "runs": [_run(*one) for one in zip(records, starts, summaries, strict=True)],
         "curves": of,
         "system": [name for name in of if name.startswith(SYSTEM_PREFIX)],
         "varying": varying_params(records),
@@ -105,8 +109,7 @@ def _data(records: Sequence[RunRecord], curves: Curves) -> dict[str, Any]:
     }
 
 
-def _run(record: RunRecord, start: float) -> dict[str, Any]:
-    summaries = record.points.summaries()
+def _run(record: RunRecord, start: float, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return {
         "id": record.run_id,
         "name": record.name or record.run_id,

@@ -1,5 +1,6 @@
 // Params against a metric: a scatter, and parallel coordinates.
 const MOST_AXES = 9;
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x"];
 const RAMPS = { // of cividis (Nunez, Anderton and Renslow, 2018), without the end that the page's colour swallows
   light: [[0, 34, 78], [64, 77, 107], [112, 113, 115], [150, 135, 70], [150, 115, 0]],
   dark: [[88, 128, 215], [124, 140, 170], [165, 160, 140], [215, 190, 90], [254, 232, 56]],
@@ -40,12 +41,17 @@ function scaleOf(values) {
     const span = form(high) - form(low);
     const place = (one) => (typeof one === "number" ? (span ? (form(one) - form(low)) / span : 0.5) : null);
     const middle = isLog ? Math.sqrt(low * high) : (low + high) / 2;
-    return { place, ticks: [...new Set(span ? [low, middle, high] : [low])].map((one) => [place(one), shortNumber(one)]) };
+    return { place, ticks: [...new Set(span ? [low, middle, high] : [low])].map((one) => [place(one), shortNumber(Number(one.toPrecision(3)))]) };
   }
   const texts = [...new Set(having.map(String))].sort((one, two) => one.localeCompare(two, "en", { numeric: true }));
   const place = (one) => (one === null || one === undefined ? null : texts.length > 1 ? texts.indexOf(String(one)) / (texts.length - 1) : 0.5);
   const shown = texts.length <= 8 ? texts : [texts[0], texts[texts.length - 1]];
   return { place, ticks: shown.map((one) => [place(one), plainText(one.length > 14 ? `${one.slice(0, 13)}\u2026` : one)]) };
+}
+
+// A dash has no meaning for a point: the second ten runs have another shape instead.
+function symbolOf(run) {
+  return SYMBOLS[Math.floor(run / data.light.length) % SYMBOLS.length];
 }
 
 function drawScatter() {
@@ -60,7 +66,7 @@ function drawScatter() {
     x: isNumber ? values : values.map((one) => plainText(String(one))),
     y: having.map((run) => metricOf(data.runs[run])),
     text: having.map((run) => plainText(data.runs[run].name)),
-    marker: { color: having.map(colourOf), size: 10, line: { width: 1, color: themeColour("--page") } },
+    marker: { color: having.map(colourOf), symbol: having.map(symbolOf), size: 10, line: { width: 1, color: themeColour("--page") } },
     hovertemplate: "<b>%{text}</b><br>%{x}<br>%{y:.6g}<extra></extra>",
   };
   document.getElementById("scatter-title").textContent = `${targetTitle()} by ${name}`;
@@ -96,13 +102,16 @@ function drawParallel() {
   const [line, page] = [themeColour("--quiet"), themeColour("--page")];
   const annotations = axes.flatMap((axis, place) => [
     { x: place, y: 1.06, text: plainText(axis.name.length > 22 ? `${axis.name.slice(0, 21)}\u2026` : axis.name), showarrow: false, yanchor: "bottom", font: { color: themeColour("--text") } },
-    ...axis.ticks.map(([y, text]) => ({ x: place, y, text, showarrow: false, xanchor: "right", xshift: -5, bgcolor: page, opacity: 0.85, font: { size: 11 } })),
+    ...axis.ticks.map(([y, text]) => {
+      const isLast = place === axes.length - 1; // its lines come from the left
+      return { x: place, y, text, showarrow: false, xanchor: isLast ? "left" : "right", xshift: isLast ? 5 : -5, bgcolor: page, font: { size: 11 } };
+    }),
   ]);
   const hidden = { visible: false, fixedrange: true };
   const layout = baseLayout({
     height: 340,
-    margin: { l: 64, r: 24, t: 44, b: 12 },
-    xaxis: { ...hidden, range: [-0.05, axes.length - 0.9] },
+    margin: { l: 64, r: 64, t: 44, b: 12 },
+    xaxis: { ...hidden, range: [-0.02, axes.length - 0.98] },
     yaxis: { ...hidden, range: [-0.05, 1.08] },
     shapes: axes.map((_, x) => ({ type: "line", x0: x, x1: x, y0: 0, y1: 1, layer: "below", line: { color: line, width: 1 } })),
     annotations,
