@@ -108,7 +108,7 @@ function focusRun(run) {
 
 function dim(card) {
   for (const trace of card.plot.querySelectorAll(".scatterlayer .trace")) {
-    const found = /scatter[rf](\d+)/.exec(trace.getAttribute("class"));
+    const found = /trace[rf](\d+)$/.exec(trace.getAttribute("class").replace(" behind", ""));
     const isBehind = view.focus !== null && found && Number(found[1]) !== view.focus;
     trace.classList.toggle("behind", Boolean(isBehind));
   }
