@@ -18,6 +18,7 @@ BENCHMARKS = (
     "training_loop",
     "throughput",
     "payloads",
+    "report",
     "sweep",
     "read_back",
     "moving",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mlobs.read.frames import runs as runs
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
+    from mlobs.reporting.report import report as report
     from mlobs.repro.fingerprint import fingerprint as fingerprint
     from mlobs.repro.fingerprint_diff import diff_fingerprints as diff_fingerprints
     from mlobs.repro.fingerprint_value import Fingerprint as Fingerprint
@@ -89,6 +90,7 @@ _EXPORTS = {
     "mlobs.repro.report": ["ReproReport"],
     "mlobs.repro.reproduce": ["reproduce"],
     "mlobs.repro.verify": ["verify"],
+    "mlobs.reporting.report": ["report"],
     "mlobs.run": ["Run", "RunHandle", "current_run"],
     "mlobs.tracker": ["Tracker"],
     "mlobs.version": ["__version__"],
@@ -142,6 +144,7 @@ __all__ = [
     "log_text",
     "metrics",
     "replay_runs",
+    "report",
     "reproduce",
     "runs",
     "seed_everything",

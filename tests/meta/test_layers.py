@@ -41,6 +41,7 @@ LAYERS = [
     "mlobs.spawning",
     "mlobs.finishing",
     "mlobs.sender",
+    "mlobs.reporting",
     "mlobs.repro",
     "mlobs.read",
     "mlobs.payloads",

@@ -20,6 +20,7 @@ from mlobs.cli.importing import import_
 from mlobs.cli.launch import run
 from mlobs.cli.repair import repair
 from mlobs.cli.replaying import replay
+from mlobs.cli.report import report
 from mlobs.cli.reproduce import reproduce, verify
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
@@ -96,8 +97,7 @@ def root(
 
 for _command in (
     *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
-    *(sync, audit, repair, config, doctor),
-    *(export, replay),
+    *(report, export, replay, sync, audit, repair, config, doctor),
 ):
     app.command()(_command)
 app.command("import")(import_)

@@ -31,7 +31,9 @@ from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
 from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
+from mlobs.read.html import run_html
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.plot import Axis, plot_metrics
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan
 from mlobs.read.status import judge
@@ -104,6 +106,24 @@ class RunRecord:
         from mlobs.read.point_frame import frame_of_points
 
         return frame_of_points([(self.run_id, self.points)])
+
+    def plot(self, *keys: str, x: Axis = "step", smooth: float = 0.0) -> Any:
+        """Return a figure of plotly with a line for each metric; without `keys`, of all.
+
+        `x` is "step", or "time" (UTC). `smooth` weighs what came before, from 0 to less than 1.
+
+        Raises:
+            UsageError: there is no such metric, or an argument cannot be used.
+            MissingPackage: plotly is not installed.
+        """
+        title = f"{self.name} ({self.run_id})"
+        return plot_metrics(self.points, keys, title=title, x=x, smooth=smooth)
+
+    def _repr_html_(self) -> str:
+        times = [f"{one:%Y-%m-%d %H:%M:%S} UTC" if one else "" for one in (self.started, self.ended)]
+        facts = (" to ".join(filter(None, times)), f"experiment {self.experiment}", self.reason)
+        columns = {"params": self.params, "metrics": self.last_metrics, "tags": self.tags}
+        return run_html(self.name, self.run_id, self.status, facts, columns)
 
     def events(self) -> Iterator[Event]:
         """Read every event again, by time; kinds of a newer mlobs come as `Unknown`.

@@ -123,6 +123,11 @@ def compare(first: RunRecord, second: RunRecord, tolerance: Tolerance) -> Compar
     )
 
 
+def compare_inputs(first: RunRecord, second: RunRecord) -> tuple[list[str], list[str]]:
+    """Say what differs of the params, and of the datasets; reads no points."""
+    return list(_params(first.params, second.params)), list(_datasets(first, second))
+
+
 def _params(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     for name in {**first, **second}:
         texts = [param_text(side[name]) if name in side else None for side in (first, second)]

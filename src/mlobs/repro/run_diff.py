@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mlobs.errors import MlobsError
+from mlobs.read.html import sections_html
 from mlobs.read.location import StoreLike
 from mlobs.read.record import load_run
 from mlobs.repro.causes import code_changes, seed_changes, start_changes
@@ -52,6 +53,12 @@ class RunDiff(msgspec.Struct, frozen=True):
         )
         return not any(parts)
 
+    def _repr_html_(self) -> str:
+        lines = [f"{one.metric}: {one.first!r} -> {one.second!r} at step {one.step}" for one in self.metrics]
+        names = ("params", "datasets", "entry", "environment", "code")
+        sections = {name: getattr(self, name) for name in names} | {"metrics": lines, "results": self.results}
+        return sections_html(" -> ".join(self.runs), sections)
+
 
 def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
     """Return what differs between two runs of a store.
@@ -66,16 +73,21 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
         runs=(one.run.run_id, two.run.run_id),
         params=found.params,
         datasets=found.datasets,
-        entry=(*start_changes(one, two), *seed_changes(one, two)),
+        entry=tuple(entry_diff(one, two)),
         environment=tuple(diff_environments(one.surroundings, two.surroundings)),
-        code=tuple(_code(one, two)),
+        code=tuple(code_diff(one, two)),
         metrics=found.divergences,
         results=(*found.unmatched, *found.model_differences),
         doubts=found.uncertain,
     )
 
 
-def _code(one: Material, two: Material) -> list[str]:
+def entry_diff(one: Material, two: Material) -> list[str]:
+    """Say what is other in how the programs were started, the seed included."""
+    return [*start_changes(one, two), *seed_changes(one, two)]
+
+
+def code_diff(one: Material, two: Material) -> list[str]:
     """Compare the programs' files; where a tree cannot be restored here, say which trees differ."""
     changed = code_changes(one, two)
     if not changed:

@@ -1,0 +1,1 @@
+"""The report: runs as one HTML file that opens without a network."""

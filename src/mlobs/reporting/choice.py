@@ -1,0 +1,61 @@
+"""Which runs a report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeAlias
+
+from mlobs.errors import UsageError
+from mlobs.read.location import StoreLike, open_store
+from mlobs.read.record import RunRecord, liveness, read_run
+
+RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a column `run_id`
+
+
+def choose(runs: RunsLike, *, store: StoreLike, experiment: str | None, limit: int) -> list[RunRecord]:
+    """Read the runs that are asked for, in the order they were named; None is the newest ones, oldest first.
+
+    Raises:
+        UsageError: a run is not there, or there is none at all.
+        StoreError: there is no such store.
+    """
+    if runs is None:
+        found = list(islice(_newest(store, experiment), limit or None))[::-1]
+    else:
+        named = [_read(run, store) for run in _several(runs)]
+        found = [one for one in named if experiment is None or one.experiment == experiment]
+    if not found:
+        of = f" of experiment {experiment!r}" if experiment is not None else ""
+        raise UsageError(f"there are no runs{of} to report on - type: mlobs runs")
+    return list({one.run_id: one for one in found}.values())
+
+
+def _several(runs: RunsLike) -> Iterable[Any]:
+    if isinstance(runs, str | RunRecord):
+        return [runs]
+    if hasattr(runs, "columns"):
+        if "run_id" not in runs.columns:
+            raise UsageError("the frame of runs has no column 'run_id' - give what mlobs.runs() returns")
+        ids: Iterable[Any] = runs["run_id"]
+        return ids
+    several: Iterable[Any] = runs
+    return several
+
+
+def _read(run: Any, store: StoreLike) -> RunRecord:
+    if isinstance(run, RunRecord):
+        return run
+    folder = open_store(store).find(str(run))
+    record = read_run(folder, liveness())
+    if record is None:
+        raise UsageError(f"run {folder.run_id!r} has not recorded anything yet - look again in a moment")
+    return record
+
+
+def _newest(store: StoreLike, experiment: str | None) -> Iterator[RunRecord]:
+    is_alive = liveness()
+    for folder in reversed(list(open_store(store).runs())):
+        record = read_run(folder, is_alive)
+        if record is not None and (experiment is None or record.experiment == experiment):
+            yield record
