@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -144,7 +144,7 @@ def read_run(folder: RunFolder, is_alive: Alive, names: dict[str, int] | None = 
     `names` numbers the metrics' names; runs whose points are put together share one.
     """
     scans = scan_writers(folder, is_alive, {} if names is None else names)
-    return _record(folder, scans, is_alive) if scans else None
+    return record_of(folder, scans, is_alive) if scans else None
 
 
 def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> list[Scan]:
@@ -154,8 +154,9 @@ def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> l
     return sorted(kept, key=lambda one: (not one.is_opener, one.opened_at, one.writer))
 
 
-def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
-    starts = sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
+def record_of(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
+    """Put together what was read of a run's journals, of which there is at least one."""
+    starts = _starts(scans)
     start = starts[0] if starts else None
     verdict = judge(scans, is_alive, seen_by_sender=lambda: States(folder.delivery).refresh().seen_at)
     contents = fold(scans)
@@ -168,7 +169,7 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         reason=verdict.reason,
         is_stale=verdict.is_stale,
         last_seen=_moment(verdict.seen),
-        started=_moment(start.at if start is not None else min(one.opened_at for one in scans)),
+        started=_moment(started_at(scans)),
         ended=_moment(verdict.ended),
         params=contents.params,
         tags=contents.tags,
@@ -187,6 +188,16 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         points=points,
         _snapshot_writers=contents.snapshot_writers,
     )
+
+
+def started_at(scans: Sequence[Scan]) -> float:
+    """When a run began (Unix seconds), by the start of its first attempt, else by its oldest file."""
+    starts = _starts(scans)
+    return starts[0].at if starts else min(one.opened_at for one in scans)
+
+
+def _starts(scans: Sequence[Scan]) -> list[RunStarted]:
+    return sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
 
 
 def _moment(at: float | None) -> datetime | None:
