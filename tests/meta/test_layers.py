@@ -40,6 +40,7 @@ LAYERS = [
     "mlobs.spawning",
     "mlobs.finishing",
     "mlobs.sender",
+    "mlobs.comparing",
     "mlobs.repro",
     "mlobs.read",
     "mlobs.payloads",

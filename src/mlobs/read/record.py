@@ -32,12 +32,14 @@ from mlobs.journal.store import RunFolder
 from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.lookup import find_artifact
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan
 from mlobs.read.status import judge
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image
 
 Alive = Callable[[Process], bool | None]
 
@@ -92,6 +94,52 @@ class RunRecord:
         if snapshot is None or snapshot.blob is None:
             return None
         return blob_path(self.folder.path, self._snapshot_writers[part], snapshot.blob)
+
+    def artifact(self, path: str, step: int | None = None) -> StoredArtifact:
+        """An artifact by its path, or its path without the suffix; without a step the latest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._find("artifact", path, step)
+
+    def table(self, name: str, step: int | None = None) -> pd.DataFrame:
+        """A table by the name that it was logged under.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("table", name, step).frame()
+
+    def matrix(self, name: str, step: int | None = None) -> pd.DataFrame:
+        """The numbers of a matrix, or a confusion matrix, with its labels.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("matrix", name, step).frame()
+
+    def image(self, name: str, step: int | None = None) -> Image:
+        """An image, a figure of matplotlib or the heat map of a matrix, as an image of PIL.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("image", name, step).image()
+
+    def figure(self, name: str, step: int | None = None) -> StoredArtifact:
+        """A figure: of matplotlib a picture, which `image()` opens; of plotly HTML, which `text()` has.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._find("figure", name, step)
+
+    def _find(self, what: str, name: str, step: int | None) -> StoredArtifact:
+        return find_artifact(self.artifacts, what, name, step, self.run_id)
 
     @property
     def parent_run_id(self) -> str | None:

@@ -89,7 +89,7 @@ def widened(
     if smooth is not None:
         rows["value"] = smoothed(rows, smooth)
     index, column = ([axis], "run_id") if of_runs else (["run_id", axis], "key")
-    table = rows.set_index([*index, column])["value"].unstack(column)
+    table = rows.set_index([*index, column])["value"].unstack(column)  # noqa: PD010 - pivot_table would group, and copy, a million rows
     if not of_runs:  # runs in the order of the long form
         table = table.reindex(pd.unique(frame["run_id"]), level="run_id")
     shape: pd.DataFrame = table.reindex(columns=pd.Index(pd.unique(frame[column]), name=column))

@@ -42,9 +42,9 @@ def condition(text: str) -> Condition:
     """Return the question whether a run fulfils the condition; it never raises.
 
     Names are `params`, `metrics`, `tags` (`params.lr`, `params['lr']`; `metrics.loss` is the last value,
-    and has `.last`, `.min`, `.max`, `.mean`, `.first`, `.points`, `.last_step`), `name`, `experiment`, `status`,
-    `run_id`, `reason`, `parent_run_id`, `started`, `ended` (compared with ISO 8601, or "7d" ago), `duration_s`.
-    Between them: comparisons, `in`, `and`, `or`, `not`, and arithmetic on numbers.
+    and has `.last`, `.min`, `.max`, `.mean`, `.first`, `.points`, `.last_step`), `name`, `experiment`,
+    `status`, `run_id`, `reason`, `parent_run_id`, `started`, `ended` (compared with ISO 8601, or "7d" ago),
+    `duration_s`, `is_stale`. Between them: comparisons, `in`, `and`, `or`, `not`, and arithmetic on numbers.
 
     Raises:
         UsageError: it is none; the message says where.
@@ -71,10 +71,8 @@ class _Compiler:
     def term(self, node: ast.expr) -> Term:
         """Make the function that gives a node's value for a run; `ABSENT` where the run has none."""
         match node:
-            case ast.BoolOp(op=ast.And()):
-                return _every([self.term(one) for one in node.values])
             case ast.BoolOp():
-                return _any([self.term(one) for one in node.values])
+                return _joined([self.term(one) for one in node.values], decisive=isinstance(node.op, ast.Or))
             case ast.UnaryOp(op=ast.Not()):
                 return _negated(self.term(node.operand))
             case ast.UnaryOp() if type(node.op) in _SIGNS:
@@ -103,7 +101,7 @@ class _Compiler:
                 raise self._refused(operands[index + 1], "stands behind `is`; write == or in")
             self._check_moment(operands[index], operands[index + 1])
             pairs.append(_applied(test, terms[index], terms[index + 1]))
-        return pairs[0] if len(pairs) == 1 else _every(pairs)
+        return pairs[0] if len(pairs) == 1 else _joined(pairs, decisive=False)
 
     def _check_moment(self, *sides: ast.expr) -> None:
         """Refuse a text that is compared with a time and is none, before any run is looked at."""
@@ -160,7 +158,7 @@ def _error(text: str, at: int, why: str) -> UsageError:
 
 
 def _always(value: Any) -> Term:
-    return lambda run: value
+    return lambda _: value
 
 
 def _fact(name: str) -> Term:
@@ -210,14 +208,6 @@ def _negated(of: Term) -> Term:
         return ABSENT if value is ABSENT else not value
 
     return term
-
-
-def _every(terms: list[Term]) -> Term:
-    return _joined(terms, decisive=False)
-
-
-def _any(terms: list[Term]) -> Term:
-    return _joined(terms, decisive=True)
 
 
 def _joined(terms: list[Term], *, decisive: bool) -> Term:

@@ -20,6 +20,16 @@ class _Absent(Enum):
 ABSENT: Final = _Absent.ABSENT  # a run does not have it: no comparison with it is true, and none is false
 
 
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
 def truth(value: Any) -> Any:
     """True, False or `ABSENT`; a number is true unless it is 0, a text or list unless it is empty."""
     return value if value is ABSENT else bool(value)
@@ -27,25 +37,12 @@ def truth(value: Any) -> Any:
 
 def compared(op: ast.cmpop) -> Callable[[Any, Any], Any] | None:
     """The function of a comparison, None if there is none; it raises TypeError where nothing can be said."""
-    match op:
-        case ast.Eq():
-            return _ordered(operator.eq)
-        case ast.NotEq():
-            return _ordered(operator.ne)
-        case ast.Lt():
-            return _ordered(operator.lt)
-        case ast.LtE():
-            return _ordered(operator.le)
-        case ast.Gt():
-            return _ordered(operator.gt)
-        case ast.GtE():
-            return _ordered(operator.ge)
-        case ast.In():
-            return _contains
-        case ast.NotIn():
-            return lambda item, group: not _contains(item, group)
-        case _:
-            return None
+    if isinstance(op, ast.NotIn):
+        return lambda item, group: not _contains(item, group)
+    if isinstance(op, ast.In):
+        return _contains
+    compare = _COMPARISONS.get(type(op))
+    return _ordered(compare) if compare is not None else None
 
 
 def on_numbers(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -199,6 +199,11 @@ def _points(record: RunRecord) -> pd.DataFrame:
     return frame
 
 
+def model_differences(first: RunRecord, second: RunRecord) -> list[str]:
+    """How the fingerprints of two runs' models differ, a line each."""
+    return _models(first, second)[0]
+
+
 def _models(first: RunRecord, second: RunRecord) -> tuple[list[str], int]:
     before = {(one.name, one.step): one for one in first.models}
     after = {(one.name, one.step): one for one in second.models}

@@ -51,15 +51,16 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
         runs=(one.run.run_id, two.run.run_id),
         params=found.params,
         datasets=found.datasets,
-        entry=(*_entry(one, two), *seeds),
+        entry=(*entry_differences(one, two), *seeds),
         environment=tuple(diff_environments(one.surroundings, two.surroundings)),
-        code=tuple(_code(one, two)),
+        code=tuple(code_differences(one, two)),
         metrics=found.divergences,
         results=(*found.unmatched, *found.model_differences),
     )
 
 
-def _entry(one: Material, two: Material) -> Iterator[str]:
+def entry_differences(one: Material, two: Material) -> Iterator[str]:
+    """How two programs were started otherwise, a line each."""
     for name in ("kind", "target", "function", "command"):
         was, now = one.entry.get(name), two.entry.get(name)
         if was != now:
@@ -70,7 +71,7 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _code(one: Material, two: Material) -> list[str]:
+def code_differences(one: Material, two: Material) -> list[str]:
     """Compare the programs' files; where a tree cannot be restored here, say which trees differ."""
     changed = code_changes(one, two)
     if not changed:
