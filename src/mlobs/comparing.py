@@ -32,8 +32,9 @@ class RunComparison:
     """What differs between runs. `str` is for a terminal; notebooks show tables.
 
     - `runs`: a frame with a row for each run: `name`, `experiment`, `status`, `started`, `duration_s`.
-    - `all_params`, `all_metrics` (last values, without the load of the machine) and `all_datasets`: frames with
-      a row for each name and a column for each run; `params`, `metrics` and `datasets` are the rows that differ.
+    - `all_params`, `all_metrics` (last values, without the load of the machine) and `all_datasets`: frames
+      with a row for each name and a column for each run; `params`, `metrics` and `datasets` are the rows
+      that differ.
     - `start`, `environment`, `code` (a unified diff) and `models`: for each run but the first, by its id, the
       lines that tell what is other there than in the first. A run whose part was not captured has none.
     """
@@ -159,8 +160,13 @@ def _table(ids: Sequence[str], of_runs: Sequence[Mapping[str, Any]], what: str) 
     import pandas as pd
 
     names = list(dict.fromkeys(name for values in of_runs for name in values))
-    rows = [[values.get(name) for values in of_runs] for name in names]
-    return pd.DataFrame(rows, pd.Index(names, name=what, dtype=object), ids, dtype=object)
+    columns = {
+        run_id: pd.Series([values.get(name) for name in names], dtype=object)
+        for run_id, values in zip(ids, of_runs, strict=True)
+    }
+    frame: pd.DataFrame = pd.DataFrame(columns)
+    frame.index = pd.Index(names, name=what, dtype=object)
+    return frame
 
 
 def _of_training(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which of a metric's values stands for the run: the last, the least, ..., or that of another metric's best step."""
+"""Which of a metric's values stands for the run: the last, the least, or that of another's best step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a run at rest? Then nothing more is written to the journals that were read, and what they say may be kept.
+"""Is a run at rest? Then nothing more is written to its journals, and what they say may be kept.
 
 A writer's file is mapped and longer than what it holds, until the writer closes it. So its size tells nothing
 while it is open: a run that may be written to is always read anew.

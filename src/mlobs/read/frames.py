@@ -13,7 +13,6 @@ from mlobs.read.aggregates import Aggregate, Chooser
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.moments import moment_of
 from mlobs.read.point_cache import PointReader
-from mlobs.read.point_frames import metrics as metrics
 from mlobs.read.points import Points
 from mlobs.read.record import liveness
 from mlobs.read.run_index import RunIndex

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 
 from mlobs.errors import UsageError
+from mlobs.names import nearest_names
 from mlobs.read.artifact import StoredArtifact
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -36,14 +36,10 @@ def find_artifact(
         return chosen[-1]
     if found:
         steps = sorted({one.step for one in found if one.step is not None})
-        there = (
-            f"it is there of {_listed(list(map(str, steps)))}" if steps else "it was logged without a step"
-        )
+        there = f"there is {', '.join(map(str, steps[:_MOST]))}" if steps else "it was logged without a step"
         raise UsageError(f"run {run_id} has no {what} {name!r} of step {step}; {there}")
     names = list(dict.fromkeys(one.path if what == "artifact" else _stem(one) for one in fitting))
-    close = get_close_matches(name, [*names, *(one.path for one in fitting)], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it has {_listed(names)}" if names else "it has none"
-    raise UsageError(f"run {run_id} has no {what} {name!r}; {hint}")
+    raise UsageError(f"run {run_id} has no {what} {name!r}; {nearest_names(name, names, _MOST)}")
 
 
 def _fits(one: StoredArtifact, what: str) -> bool:
@@ -55,8 +51,3 @@ def _fits(one: StoredArtifact, what: str) -> bool:
 
 def _stem(one: StoredArtifact) -> str:
     return str(PurePosixPath(one.path).with_suffix(""))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more

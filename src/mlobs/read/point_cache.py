@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from mlobs.read.at_rest import Key, journal_key, scan_with_key
 from mlobs.read.cache_file import block_of, head_of, read_block, write_cache
 from mlobs.read.points import Points, that_count
 from mlobs.read.record import Alive, started_at
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
 
 KIND = "points"
 BLOCK_POINTS = 1 << 17  # 3.6 MB: what a reader that has little memory holds at once
@@ -86,7 +90,7 @@ class _Cache:
         self._at = 0
         self.about = self._read_about(key) if content is not None else None
 
-    def __enter__(self) -> _Cache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

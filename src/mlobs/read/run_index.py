@@ -94,7 +94,7 @@ class RunIndex:
         """
         if not self._read_bytes or self._read_bytes < self.worth_bytes:
             return
-        there = {folder.run_id for folder in self.store.runs(lambda folder: "")}
+        there = {folder.run_id for folder in self.store.runs(lambda _: "")}
         kept = {run_id: line for run_id, line in self._lines.items() if run_id in there}
         write_cache(self.store.cache / KIND, KIND, [block_of(encode(kept))])
         self._read_bytes = 0
