@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.columns import cell
+from mlobs.cli.columns import short
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -29,9 +29,10 @@ from mlobs.read.location import open_store
 from mlobs.read.point_cache import PointReader
 from mlobs.read.record import liveness
 from mlobs.read.run_summary import RunSummary
-from mlobs.text import param_text, preview
+from mlobs.text import param_text
 
 DEFAULT_LIMIT = 10
+MOST_PARAMS, MOST_CHARACTERS = 4, 30  # beside the rest of a line, what fits on a screen
 _LESS_IS_BETTER = re.compile(
     r"loss|err|mse|rmse|mae|perplexity|ppl|nll|cost|regret|divergence|distance", re.IGNORECASE
 )
@@ -116,7 +117,7 @@ def _step_of(store: Store, run: RunSummary, metric: str, value: float) -> int | 
 def _print(rows: list[tuple[RunSummary, float, int | None]], metric: str, which: Mode) -> None:
     params = dict.fromkeys(name for run, _, _ in rows for name in run.params)
     varied = [name for name in params if len({param_text(run.params.get(name)) for run, _, _ in rows}) > 1]
-    shown = varied[:4]  # those that differ tell why one is better; more do not fit on a screen
+    shown = varied[:MOST_PARAMS]  # those that differ may tell why one is better
     title = f"{metric} ({which.value})"
     table = [
         [
@@ -127,7 +128,7 @@ def _print(rows: list[tuple[RunSummary, float, int | None]], metric: str, which:
             moment(run.started),
             number(value),
             "" if step is None else str(step),
-            *(preview(cell(run.params.get(name)), 30, "--json") for name in shown),
+            *(short(run.params.get(name), MOST_CHARACTERS) for name in shown),
         ]
         for run, value, step in rows
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from mlobs.cli.output import moment, number
 from mlobs.errors import UsageError
 from mlobs.read.run_summary import RunSummary
-from mlobs.text import param_text
+from mlobs.text import param_text, preview
 
 FACTS = ("run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id")
 _MORE_FACTS = ("duration_s",)
@@ -72,6 +72,12 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     return moment(value) if hasattr(value, "timestamp") else param_text(value)
+
+
+def short(value: Any, most: int) -> str:
+    """A param in a table for people, in at most so many characters."""
+    text = "" if value is None else param_text(value)
+    return text if len(text) <= most else preview(text, most, "--json")
 
 
 def _has(value: Any) -> bool:

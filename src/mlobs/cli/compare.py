@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlobs.cli.columns import cell
+from mlobs.cli.columns import cell, short
 from mlobs.cli.options import CsvOption, JsonOption, StoreOption
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
 from mlobs.text import duration as in_units
-from mlobs.text import preview, printable
+from mlobs.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,13 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
             print_title(group)
             marks = [bool(row[2]) and show_all for row in lines]
             cells = [
-                [f"{row[1]} *" if mark else row[1], *map(_cell, row[3:])]
+                [
+                    f"{row[1]} *" if mark else row[1],
+                    *(
+                        cell(value) if group == "metrics" else short(value, MOST_CHARACTERS)
+                        for value in row[3:]
+                    ),
+                ]
                 for row, mark in zip(lines, marks, strict=True)
             ]
             print_table(headings, cells, right=() if group != "metrics" else ids, marked=marks)
@@ -111,10 +117,6 @@ def _print_lines(title: str, lines: Sequence[str], *, is_code: bool) -> None:
     for line in lines:
         colour = _COLOURS.get(line[:1]) if is_code else None
         typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))
-
-
-def _cell(value: Any) -> str:
-    return preview(text, MOST_CHARACTERS, "--json") if len(text := cell(value)) > MOST_CHARACTERS else text
 
 
 def _document(found: RunComparison) -> dict[str, Any]:

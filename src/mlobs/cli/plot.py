@@ -25,6 +25,7 @@ from mlobs.journal.store import Store
 from mlobs.names import nearest_names
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store
+from mlobs.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 MOST_RUNS = 8  # curves that a terminal's colours and letters still tell apart
 _LEAST = (40, 12)  # characters and lines that a chart needs to be one
 _IN_A_PIPE = (100, 25)
-_LETTERS = "abcdefgh"
+_LETTERS = "abcdefgh"  # in a pipe, which has no colours
+_COLOURS = (4, 3, 2, 1, 5, 6, 12, 8)  # of the terminal's own palette: readable on light and dark
 
 
 def plot(  # noqa: PLR0913 - each is an option of its own
@@ -136,33 +138,47 @@ def _chart(
     *,
     is_log: bool,
 ) -> str:
-    import numpy as np
-
+    """The chart, and under it a line for each run: a legend inside would lie on the curves."""
     try:
-        figure: Any = import_module("plotext").figure  # it has no types
+        plotext: Any = import_module("plotext")  # it has no types
     except ImportError as error:
         raise MissingPackage("plotext", "plot") from error
-    is_plain = not sys.stdout.isatty()
+    is_coloured = sys.stdout.isatty()
+    figure = _empty(plotext.figure, metric, axis, (size[0], size[1] - len(names)), is_log=is_log)
+    legend = []
+    for index, (run_id, name) in enumerate(names.items()):
+        x, y = _thinned(*_curve(frame, run_id, axis, is_positive=is_log), size[0])
+        letter, colour = _LETTERS[index % len(_LETTERS)], _COLOURS[index % len(_COLOURS)]
+        is_line = is_coloured or len(names) == 1
+        marker = plotext.marker("braille" if is_line else letter, colour if is_coloured else None)
+        if x:
+            signal = figure.signal(x, y, marker=marker)
+            figure.draw(signal.lines() if is_line else signal)
+            sign = typer.style("--", fg=colour) if is_coloured else "--" if is_line else letter
+            legend.append(f" {sign} {printable(name)}")
+    if not legend:
+        raise UsageError(f"metric {metric!r} has no {'positive ' if is_log else ''}finite values to draw")
+    drawn: str = figure.build().string(colorless=not is_coloured)
+    return "\n".join([drawn.rstrip("\n"), *legend])
+
+
+def _empty(figure: Any, metric: str, axis: str, size: tuple[int, int], *, is_log: bool) -> Any:
     figure.clear()
-    figure.plot_size(*size)
+    figure.theme("colorless")  # the terminal's own colours
+    figure.plot_size(size[0], max(_LEAST[1], size[1]))
     figure.title(metric)
     figure.label({"step": "step", "elapsed_s": "seconds since the start"}[axis], axis=0)
     if is_log:
         figure.ruler(1).scale("log")
-    drawn = 0
-    for index, (run_id, name) in enumerate(names.items()):
-        rows = frame[(frame["run_id"] == run_id) & np.isfinite(frame["value"])]
-        rows = rows[rows["value"] > 0] if is_log else rows
-        x, y = _thinned(rows[axis].to_numpy(float), rows["value"].to_numpy(float), size[0])
-        marker = _LETTERS[index % len(_LETTERS)] if is_plain and len(names) > 1 else "braille"
-        if len(x):
-            signal = figure.signal(x, y, marker=marker).label(name)
-            figure.draw(signal if marker != "braille" else signal.lines())
-            drawn += 1
-    if not drawn:
-        raise UsageError(f"metric {metric!r} has no {'positive ' if is_log else ''}finite values to draw")
-    text: str = figure.build().string(colorless=is_plain)
-    return text
+    return figure
+
+
+def _curve(frame: pd.DataFrame, run_id: str, axis: str, *, is_positive: bool) -> tuple[Any, Any]:
+    import numpy as np
+
+    rows = frame[(frame["run_id"] == run_id) & np.isfinite(frame["value"])]
+    rows = rows[rows["value"] > 0] if is_positive else rows
+    return rows[axis].to_numpy(float), rows["value"].to_numpy(float)
 
 
 def _thinned(x: Any, y: Any, columns: int) -> tuple[list[float], list[float]]:
