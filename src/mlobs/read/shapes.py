@@ -76,6 +76,7 @@ def widened(
     Raises:
         UsageError: a column for each run of more than one metric is asked for.
     """
+    import numpy as np
     import pandas as pd
 
     axis = _AXES[align]
@@ -91,6 +92,8 @@ def widened(
     index, column = ([axis], "run_id") if of_runs else (["run_id", axis], "key")
     table = rows.set_index([*index, column])["value"].unstack(column)  # noqa: PD010 - pivot_table would group, and copy, a million rows
     if not of_runs:  # runs in the order of the long form
-        table = table.reindex(pd.unique(frame["run_id"]), level="run_id")
+        order_of = {run_id: number for number, run_id in enumerate(pd.unique(frame["run_id"]))}
+        numbers = [order_of[run_id] for run_id in table.index.get_level_values("run_id")]
+        table = table.iloc[np.argsort(np.array(numbers, "i8"), kind="stable")]
     shape: pd.DataFrame = table.reindex(columns=pd.Index(pd.unique(frame[column]), name=column))
     return shape
