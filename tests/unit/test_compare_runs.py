@@ -1,8 +1,5 @@
 """What differs between runs is named, and what does not differ is left out."""
 
-import subprocess
-import sys
-
 import pytest
 from recorded import record_run
 
@@ -10,12 +7,6 @@ import mlobs
 from mlobs.errors import UsageError
 from mlobs.events import Dataset, Metrics, Params
 from mlobs.journal.store import Store
-
-TRAIN = """
-import sys, mlobs
-with mlobs.Tracker("churn", store=sys.argv[1]).start_run("train") as run:
-    run.log_param("lr", 0.1)
-"""
 
 
 @pytest.fixture
@@ -86,24 +77,3 @@ def test_one_run_cannot_be_compared(store, runs):
 def test_a_run_that_is_not_there_is_named(store, ids):
     with pytest.raises(UsageError, match="no run 'nonsense'"):
         mlobs.compare([ids[0], "nonsense"], store=store)
-
-
-def test_code_environment_and_start_are_told_as_they_differ_from_the_first_run(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLOBS_REPRO")
-    store, program = tmp_path / "store", tmp_path / "train.py"
-    program.write_text(TRAIN)
-    for addition, variable in (("", "1"), ("", "1"), ("print('more')\n", "2")):
-        program.write_text(program.read_text() + addition)
-        command = [sys.executable, str(program), str(store), *(["--fast"] if addition else [])]
-        monkeypatch.setenv("OMP_NUM_THREADS", variable)
-        subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
-    first, same, other = [one.run_id for one in Store(store).runs()]
-
-    found = mlobs.compare([first, same, other], store=store)
-
-    assert (found.code[same], found.environment[same], found.start[same]) == ((), (), ())
-    assert "+print('more')" in found.code[other]
-    assert any("OMP_NUM_THREADS 1 -> 2" in line for line in found.environment[other])
-    assert any("--fast" in line for line in found.start[other])
-    assert "+print('more')" in str(found)
-    assert found.params.empty
