@@ -54,7 +54,8 @@ def table(*arguments):
     return list(csv.reader(io.StringIO(mlobs(*arguments, "--csv").stdout)))
 
 
-def test_runs_takes_conditions_and_moments(store):
+@pytest.mark.usefixtures("store")
+def test_runs_takes_conditions_and_moments():
     assert [row[2] for row in table("runs", "--where", "params.lr > 0.05")[1:]] == ["run-2", "run-1"]
     assert [row[2] for row in table("runs", "--since", "1970-01-01T00:20:00")[1:]] == ["run-2"]
     assert len(table("runs", "--since", "7d")) == 1
@@ -62,7 +63,7 @@ def test_runs_takes_conditions_and_moments(store):
     assert "expected ISO 8601" in mlobs("runs", "--since", "soon", code=2).stderr
 
 
-def test_runs_as_csv_has_every_column_and_exact_values(store, ids):
+def test_runs_as_csv_has_every_column_and_exact_values(ids):
     rows = table("runs")
     assert rows[0][:4] == ["run_id", "experiment", "name", "status"]
     assert rows[0][8:] == ["metrics.loss", "params.lr", "params.depth"]
@@ -71,7 +72,8 @@ def test_runs_as_csv_has_every_column_and_exact_values(store, ids):
     assert rows[1][8:] == ["4.0", "0.2", "3"]
 
 
-def test_columns_can_be_chosen_also_another_value_of_a_metric(store):
+@pytest.mark.usefixtures("store")
+def test_columns_can_be_chosen_also_another_value_of_a_metric():
     keys = "name,params.lr,metrics.loss.min,loss.mean,duration_s"
     assert table("runs", "--columns", keys, "--limit", "1") == [
         keys.split(","),
@@ -85,12 +87,12 @@ def test_columns_can_be_chosen_also_another_value_of_a_metric(store):
     assert "--columns takes run_id" in mlobs("runs", "--columns", "nme", code=2).stderr
 
 
-def test_a_slip_in_an_id_is_answered_with_the_run_that_was_meant(store, ids):
+def test_a_slip_in_an_id_is_answered_with_the_run_that_was_meant(ids):
     assert f"did you mean {ids[1]}?" in mlobs("show", ids[1][:-1] + "_", code=2).stderr
     assert "did you mean" not in mlobs("show", "nonsense", code=2).stderr
 
 
-def test_compare_shows_the_rows_that_differ(store, ids):
+def test_compare_shows_the_rows_that_differ(ids):
     out = mlobs("compare", *ids[:2]).stdout
     assert re.search(r"^lr +0\.0 +0\.1$", out, re.MULTILINE)
     assert "depth" not in out
@@ -99,7 +101,7 @@ def test_compare_shows_the_rows_that_differ(store, ids):
     assert re.search(r"^depth +3 +3 +3$", marked, re.MULTILINE)
 
 
-def test_compare_gives_data(store, ids):
+def test_compare_gives_data(ids):
     assert table("compare", *ids[:2]) == [
         ["group", "name", "differs", *ids[:2]],
         ["params", "lr", "True", "0.0", "0.1"],
@@ -112,7 +114,7 @@ def test_compare_gives_data(store, ids):
     assert "expected two or more" in mlobs("compare", ids[0], code=2).stderr
 
 
-def test_best_puts_the_best_run_first_with_the_step(store, ids):
+def test_best_puts_the_best_run_first_with_the_step(ids):
     rows = table("best", "loss")
     assert rows[0][-2:] == ["loss", "step"]
     assert [row[0] for row in rows[1:]] == ids
@@ -143,7 +145,7 @@ def test_best_takes_more_as_better_unless_the_name_tells_of_a_loss(store):
     assert "did you mean 'loss'?" in mlobs("best", "los", code=2).stderr
 
 
-def test_plot_draws_the_metric_of_the_runs_with_a_line_for_each(store, ids):
+def test_plot_draws_the_metric_of_the_runs_with_a_line_for_each(ids):
     pytest.importorskip("plotext")
     out = mlobs("plot", "loss", *ids[:2], "--width", "60", "--height", "16").stdout
     lines = out.splitlines()
@@ -168,7 +170,7 @@ def test_plot_of_one_run_is_a_curve_and_takes_the_newest_runs_by_itself(store, i
     assert "new-0" in drawn.stdout
 
 
-def test_plot_gives_the_points_and_smooths_them(store, ids):
+def test_plot_gives_the_points_and_smooths_them(ids):
     assert table("plot", "loss", ids[0])[:2] == [
         ["run_id", "key", "step", "value", "at"],
         [ids[0], "loss", "0", "3.0", "1970-01-01T00:16:41+00:00"],
@@ -210,7 +212,8 @@ def test_watch_as_json_is_a_document_a_line(store):
     assert (running["run_id"], running["step"], running["metrics"]) == (folder.run_id, 7, {"loss": 0.25})
 
 
-def test_watch_without_a_running_run_says_so(store):
+@pytest.mark.usefixtures("store")
+def test_watch_without_a_running_run_says_so():
     assert "no run is running" in mlobs("watch", "--times", "1").stderr
     assert mlobs("watch", "--times", "1", "--experiment", "other").stdout == ""
 

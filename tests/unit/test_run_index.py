@@ -95,7 +95,7 @@ def test_another_writer_that_is_still_there_keeps_a_run_out_of_the_index(store):
 
 def test_what_is_added_to_a_run_that_had_ended_is_seen(store):
     kept(store)
-    folder = list(store.runs())[0]
+    folder = next(iter(store.runs()))
     add_writer(folder, Metrics(9000.0, 5, {"late": 1.0}))
     assert kept(store)[0].last_metrics["late"] == 1.0
     write_as(
@@ -138,7 +138,7 @@ def test_a_vanished_run_is_judged_anew_each_time(store):
 
 
 def test_a_damaged_run_is_read_anew_each_time(store):
-    folder = list(store.runs())[0]
+    folder = next(iter(store.runs()))
     flip(folder.journals()[0], 300)
     kept(store)
     assert folder.run_id not in lines(store)

@@ -39,12 +39,11 @@ def _is_smoothing(smooth: object) -> bool:
     return 0 <= smooth < 1 or (smooth >= 2 and smooth == int(smooth))  # noqa: PLR2004 - the mean of 1 point is itself
 
 
-def elapsed(frame: pd.DataFrame, begun: Mapping[str, float]) -> pd.Series:
+def elapsed(frame: pd.DataFrame, begun: Mapping[str, float]) -> Any:
     """The seconds from each run's start to each point."""
     at = frame["at"].dt.tz_localize(None).to_numpy("M8[ns]").astype("i8")
     starts = frame["run_id"].map({run_id: round(start * 1e6) * 1000 for run_id, start in begun.items()})
-    seconds: pd.Series = (at - starts.astype("int64")) / 1e9
-    return seconds
+    return (at - starts.astype("int64").to_numpy()) / 1e9
 
 
 def smoothed(frame: pd.DataFrame, smooth: float) -> pd.Series:
