@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlobs.api import set_tags as set_tags
     from mlobs.api import start_run as start_run
     from mlobs.api import track as track
+    from mlobs.comparing import RunComparison as RunComparison
+    from mlobs.comparing import compare as compare
     from mlobs.delivery.report import BackendReport as BackendReport
     from mlobs.errors import DeliveryError as DeliveryError
     from mlobs.errors import MissingPackage as MissingPackage
@@ -46,10 +48,12 @@ if TYPE_CHECKING:
     from mlobs.moving.replaying import replay_runs as replay_runs
     from mlobs.moving.source import Imported as Imported
     from mlobs.opened import BackendRef as BackendRef
-    from mlobs.read.frames import metrics as metrics
     from mlobs.read.frames import runs as runs
+    from mlobs.read.point_frames import metric_frames as metric_frames
+    from mlobs.read.point_frames import metrics as metrics
     from mlobs.read.record import RunRecord as RunRecord
     from mlobs.read.record import load_run as load_run
+    from mlobs.read.run_summary import RunSummary as RunSummary
     from mlobs.reporting.report import report as report
     from mlobs.repro.fingerprint import fingerprint as fingerprint
     from mlobs.repro.fingerprint_diff import diff_fingerprints as diff_fingerprints
@@ -71,6 +75,7 @@ _EXPORTS = {
         "log_histogram", "log_image", "log_matrix", "log_metric", "log_metrics", "log_model", "log_param",
         "log_params", "log_table", "log_text", "seed_everything", "set_tag", "set_tags", "start_run", "track",
     ],
+    "mlobs.comparing": ["RunComparison", "compare"],
     "mlobs.delivery.report": ["BackendReport"],
     "mlobs.errors": [
         "DeliveryError", "MissingPackage", "MlobsError", "ServerError", "StoreError", "Unauthorized",
@@ -80,7 +85,9 @@ _EXPORTS = {
     "mlobs.moving.importing": ["import_runs"],
     "mlobs.moving.replaying": ["Replayed", "replay_runs"],
     "mlobs.moving.source": ["Imported"],
-    "mlobs.read.frames": ["metrics", "runs"],
+    "mlobs.read.frames": ["runs"],
+    "mlobs.read.point_frames": ["metric_frames", "metrics"],
+    "mlobs.read.run_summary": ["RunSummary"],
     "mlobs.opened": ["BackendRef"],
     "mlobs.read.record": ["RunRecord", "load_run"],
     "mlobs.repro.fingerprint": ["fingerprint"],
@@ -109,8 +116,10 @@ __all__ = [
     "Replayed",
     "ReproReport",
     "Run",
+    "RunComparison",
     "RunHandle",
     "RunRecord",
+    "RunSummary",
     "ServerError",
     "StoreError",
     "Tracker",
@@ -119,6 +128,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "backends",
+    "compare",
     "current_run",
     "diff_fingerprints",
     "export_runs",
@@ -142,6 +152,7 @@ __all__ = [
     "log_params",
     "log_table",
     "log_text",
+    "metric_frames",
     "metrics",
     "replay_runs",
     "report",

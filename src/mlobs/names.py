@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -98,3 +100,12 @@ def _rules(pattern: str | None, is_path: bool) -> _Rules:  # noqa: FBT001 - lru_
     literal = rf"_(?=x{_HEX}(?:_|{bad}))|\A_(?=x_\Z)"
     plain = (_PLAIN_PATH if is_path else "") + rf"(?!.*_x){allowed}*"
     return _Rules(re.compile(plain, re.DOTALL), re.compile(f"{bad}|{literal}", re.DOTALL))
+
+
+def nearest_names(name: str, names: Sequence[str], most: int = 10) -> str:
+    """Say which of the names was meant perhaps, else which there are, for the end of an error."""
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"there is {', '.join(names[:most])}{more}" if names else "there is none at all"

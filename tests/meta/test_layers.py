@@ -42,6 +42,7 @@ LAYERS = [
     "mlobs.finishing",
     "mlobs.sender",
     "mlobs.reporting",
+    "mlobs.comparing",
     "mlobs.repro",
     "mlobs.read",
     "mlobs.payloads",

@@ -183,7 +183,15 @@ def test_show_says_all_that_is_known_of_a_run(store):
     ):  # fmt: skip
         assert expected in text
     document = as_json("show", "latest")
-    assert document["metrics"]["loss"] == {"last": 0.25, "last_step": 2, "min": 0.25, "max": 0.5, "points": 3}
+    assert document["metrics"]["loss"] == {
+        "last": 0.25,
+        "last_step": 2,
+        "min": 0.25,
+        "max": 0.5,
+        "points": 3,
+        "first": 0.5,
+        "mean": 0.375,
+    }
     assert document["artifacts"][0]["size_bytes"] == 1_500_000
     assert document["damage"] == []
 

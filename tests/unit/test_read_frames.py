@@ -15,7 +15,8 @@ import mlobs
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import Metrics, Params, Rewind, Tags
 from mlobs.journal.store import Store
-from mlobs.read.frames import metrics, runs
+from mlobs.read.frames import runs
+from mlobs.read.point_frames import metrics
 from mlobs.read.points import Points, that_count, with_superseded
 
 FIXED = ["run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id"]

@@ -11,13 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 from mlobs.cli.audit import audit
+from mlobs.cli.best import best
 from mlobs.cli.code import diff, restore
+from mlobs.cli.compare import compare
 from mlobs.cli.config import config
 from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
 from mlobs.cli.exporting import export
 from mlobs.cli.importing import import_
 from mlobs.cli.launch import run
+from mlobs.cli.plot import plot
 from mlobs.cli.repair import repair
 from mlobs.cli.replaying import replay
 from mlobs.cli.report import report
@@ -26,6 +29,7 @@ from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
 from mlobs.cli.tail import tail
+from mlobs.cli.watch import watch
 from mlobs.errors import MlobsError
 
 CANNOT = 2  # the same code as for an unknown option
@@ -96,8 +100,9 @@ def root(
 
 
 for _command in (
-    *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
-    *(report, export, replay, sync, audit, repair, config, doctor),
+    *(runs, show, compare, best, plot, watch, tail, report),
+    *(run, reproduce, verify, diff, restore, datasets, fingerprint),
+    *(export, replay, sync, audit, repair, config, doctor),
 ):
     app.command()(_command)
 app.command("import")(import_)

@@ -16,6 +16,18 @@ StoreOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help='Print one JSON document (NaN is the string "NaN").')
 ]
+CsvOption = Annotated[
+    bool, typer.Option("--csv", help="Print CSV: times are ISO 8601 in UTC, numbers exact.")
+]
+ExperimentOption = Annotated[str | None, typer.Option(help="Only runs of this experiment.")]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(metavar="CONDITION", help="Only runs that fulfil it, such as: params.lr < 0.1"),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help='Only runs started since: "7d", "12h", or ISO 8601 (UTC).'),
+]
 
 
 class StatusName(str, Enum):

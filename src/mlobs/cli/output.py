@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +31,15 @@ def print_json(document: Any) -> None:
     typer.echo(json_bytes(document))
 
 
+def print_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV, lines ending with LF: times ISO 8601 in UTC, floats exact, None empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([[_csv_cell(value) for value in row] for row in rows])
+    typer.echo(out.getvalue(), nl=False)
+
+
 def print_title(title: str) -> None:
     """Print the heading of a section."""
     if not sys.stdout.isatty():
@@ -37,11 +48,20 @@ def print_title(title: str) -> None:
     typer.echo("\n" + typer.style(title, bold=True))
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under headings; nothing is cut. Columns named in `right` are aligned to the right."""
+def print_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    marked: Sequence[bool] = (),
+) -> None:
+    """Print rows under headings; nothing is cut. Columns named in `right` are aligned to the right.
+
+    Rows that are `marked` stand out on a terminal.
+    """
     clean = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _print_rich(headings, clean, right)
+        _print_rich(headings, clean, right, marked)
     else:
         typer.echo(_plain(headings, clean, right))
 
@@ -80,7 +100,18 @@ def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequen
     return "\n".join(lines)
 
 
-def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+def _csv_cell(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    return iso(value) if isinstance(value, datetime) else text.param_text(value)
+
+
+def _print_rich(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str],
+    marked: Sequence[bool],
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -94,8 +125,9 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
         table.add_column(
             Text(heading), justify=justify, no_wrap=column == 0, overflow="fold", min_width=floors[-1]
         )
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    for index, row in enumerate(rows):
+        style = "bold yellow" if index < len(marked) and marked[index] else None
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row), style=style)
     console = Console()
     console.width = max(console.width, sum(floors) + 2 * len(floors))
     console.print(table)

@@ -115,7 +115,7 @@ def _document(record: RunRecord, reports: Mapping[str, BackendReport]) -> dict[s
         "traceback": end.traceback if end else None,
         "exit_code": end.exit_code if end else None,
         "unrecorded": end.unrecorded if end else 0,
-        "metrics": {name: asdict(one) for name, one in record.points.summaries().items()},
+        "metrics": {name: structs.asdict(one) for name, one in record.points.summaries().items()},
         "artifacts": [_artifact(one) for one in record.artifacts],
         "datasets": [
             {

@@ -6,6 +6,7 @@ STORE/runs/RUN_ID/delivery/            what each backend has
 STORE/snapshots/                       code and environments, once each; runs hold links to them
 STORE/datasets/                        the versions of datasets that runs have used
 STORE/senders/                         the senders' own output
+STORE/cache/                           what makes reading fast; it may be deleted
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from mlobs.errors import StoreError, UsageError
@@ -24,6 +26,7 @@ from mlobs.journal import access
 from mlobs.journal.reader import Reader
 from mlobs.journal.writer import JOURNAL_SUFFIX
 
+_CLOSE = 0.6  # how alike two ids are for one to be a slip of the other; difflib's own measure, 0 to 1
 _OWN_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 
 
@@ -95,6 +98,11 @@ class Store:
         """The folder of the versions of datasets."""
         return self.path / "datasets"
 
+    @property
+    def cache(self) -> Path:
+        """The folder of what makes reading fast, and is made again when it is gone."""
+        return self.path / "cache"
+
     def create(self) -> None:
         """Make the folder, if need be, and make sure that runs can be written to it.
 
@@ -129,14 +137,14 @@ class Store:
         """The run of exactly this id, which may not exist."""
         return RunFolder(self.path / "runs" / run_id)
 
-    def runs(self) -> Iterator[RunFolder]:
-        """Every run, oldest first."""
+    def runs(self, begun: Callable[[RunFolder], str] | None = None) -> Iterator[RunFolder]:
+        """Every run, oldest first. `begun` may know by heart what `begun_in` has to read."""
         folder = self.path / "runs"
         if not folder.is_dir():
             return
-        names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-        for name in sorted(names, key=lambda name: (_begun_in(folder / name), name)):
-            yield RunFolder(folder / name)
+        names = os.listdir(folder)  # noqa: PTH208 - a list of names is what is wanted
+        found = [RunFolder(folder / name) for name in names if not name.startswith(".")]
+        yield from sorted(found, key=lambda one: ((begun or begun_in)(one), one.run_id))
 
     def find(self, run: str) -> RunFolder:
         """The one run whose id is or begins with `run`; "latest" is the one that started last.
@@ -152,10 +160,17 @@ class Store:
         if len(found) == 1:
             return self.run(found[0])
         if not found:
-            raise UsageError(f"no run {run!r} in the store {self.path} - `mlobs runs` lists them")
+            close = get_close_matches(run, every[::-1], n=1, cutoff=_CLOSE)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(f"no run {run!r} in the store {self.path} - {hint}`mlobs runs` lists them")
         raise UsageError(
             f"{len(found)} runs begin with {run!r}, such as {found[0]} and {found[1]}; give more of the id"
         )
+
+
+def has_own_id(folder: RunFolder) -> bool:
+    """Tell whether mlobs gave the run its id, which begins with the moment of its start."""
+    return _OWN_ID.fullmatch(folder.run_id) is not None
 
 
 def _moment(at: float) -> str:
@@ -164,12 +179,12 @@ def _moment(at: float) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{micros:06d}"
 
 
-def _begun_in(folder: Path) -> str:
+def begun_in(folder: RunFolder) -> str:
     """When the run began, as a text that sorts: its id says so, or its journal if somebody chose the id."""
-    if _OWN_ID.fullmatch(folder.name):
-        return folder.name
+    if has_own_id(folder):
+        return folder.run_id
     moments = []
-    for path in RunFolder(folder).journals():
+    for path in folder.journals():
         with contextlib.suppress(OSError), Reader(path) as reader:
             header = reader.header()
             moments.append(header.at if header is not None else 0.0)

@@ -19,6 +19,7 @@ from mlobs.journal.store import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,19 @@ class StoredArtifact:
             StoreError: the content is not in the store (any more).
         """
         return self.read_bytes().decode(encoding, "replace")
+
+    def image(self) -> Image:
+        """Return a picture as an image of PIL.
+
+        Raises:
+            UsageError: it is none: a figure of plotly is HTML, which `text()` has.
+            StoreError: the content is not in the store (any more).
+        """
+        from PIL import Image
+
+        if not self.media_type.startswith("image/"):
+            raise UsageError(f"artifact {self.path!r} is of type {self.media_type}; expected a picture")
+        return Image.open(io.BytesIO(self.read_bytes()))
 
     def frame(self) -> pd.DataFrame:
         """Return a table, or the numbers of a matrix with its labels, as a DataFrame.

@@ -1,44 +1,90 @@
-"""Runs and metrics of a store as pandas frames."""
+"""Runs of a store as a pandas frame, and which of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from mlobs.errors import UsageError
 from mlobs.events import Status
-from mlobs.names import SYSTEM_PREFIX
+from mlobs.read.aggregates import Aggregate, Chooser
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.point_frame import frame_of_points
-from mlobs.read.points import Points, that_count, with_superseded
-from mlobs.read.record import RunRecord, liveness, read_run, scan_writers
+from mlobs.read.moments import moment_of
+from mlobs.read.point_cache import PointReader
+from mlobs.read.points import Points
+from mlobs.read.record import liveness
+from mlobs.read.run_index import RunIndex
+from mlobs.read.run_summary import RunSummary
+from mlobs.read.where import condition
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Where: TypeAlias = str | Callable[[RunSummary], bool] | None
 STATUSES: tuple[str, ...] = get_args(Status)
 _TEXTS = ("run_id", "experiment", "name", "status")
 _TIMES = ("started", "ended")
 
 
-def read_runs(
-    store: StoreLike = None, *, experiment: str | None = None, status: str | None = None
-) -> Iterator[RunRecord]:
-    """Read the runs of a store one after the other, oldest first; one that has recorded nothing is left out.
+@dataclass(frozen=True)
+class Choice:
+    """Which runs are asked for; what is None does not matter.
+
+    `since` is a moment in Unix seconds: runs that started then or later.
+    """
+
+    experiment: str | None = None
+    status: str | None = None
+    where: Callable[[RunSummary], bool] | None = None
+    since: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        experiment: str | None = None,
+        status: str | None = None,
+        where: Where = None,
+        since: datetime | str | None = None,
+    ) -> Choice:
+        """Understand what a caller wrote.
+
+        Raises:
+            UsageError: there is no such status, or the condition or the moment is none.
+        """
+        if status is not None and status.upper() not in STATUSES:
+            raise UsageError(f"status is {status!r}; expected one of {', '.join(STATUSES)}")
+        return cls(
+            experiment=experiment,
+            status=status.upper() if status is not None else None,
+            where=condition(where) if isinstance(where, str) else where,
+            since=moment_of(since) if since is not None else None,
+        )
+
+    def takes(self, run: RunSummary) -> bool:
+        """Tell whether a run is asked for."""
+        if self.experiment is not None and run.experiment != self.experiment:
+            return False
+        if self.status is not None and run.status != self.status:
+            return False
+        if self.since is not None and (run.started_at is None or run.started_at < self.since):
+            return False
+        return self.where is None or bool(self.where(run))
+
+
+def read_runs(store: StoreLike = None, choice: Choice | None = None) -> Iterator[RunSummary]:
+    """Read the runs of a store in short, oldest first; one that has recorded nothing is left out.
 
     Raises:
-        UsageError: there is no such status.
         StoreError: there is no such store.
     """
-    if status is not None and status.upper() not in STATUSES:
-        raise UsageError(f"status is {status!r}; expected one of {', '.join(STATUSES)}")
-    is_alive = liveness()
-    for folder in open_store(store).runs():
-        record = read_run(folder, is_alive)
-        if record is None or (experiment is not None and record.experiment != experiment):
-            continue
-        if status is None or record.status == status.upper():
-            yield record
+    choice = choice or Choice()
+    with RunIndex(open_store(store)) as index:
+        for run in index.summaries():
+            if choice.takes(run):
+                yield run
 
 
 def runs(
@@ -46,6 +92,9 @@ def runs(
     store: StoreLike = None,
     experiment: str | None = None,
     status: str | None = None,
+    where: Where = None,
+    since: datetime | str | None = None,
+    aggregate: Aggregate = "last",
     system: bool = False,
 ) -> pd.DataFrame:
     """Return one row per run, oldest first.
@@ -53,78 +102,49 @@ def runs(
     Columns: `run_id`, `experiment`, `name`, `status`, `started`, `ended` (UTC), `reason`,
     `parent_run_id`, then `params.*`, `metrics.*` (the value recorded last) and `tags.*`, each in the
     order in which the names first appear. What a run does not have is missing (NaN, None or NaT).
-    `system` adds the columns `metrics.system/*`, the load of the program and its machine.
+
+    - `where` is a condition such as "params.lr < 0.1 and metrics['val/acc'].max > 0.9", or a function of
+      a `RunSummary`. A run that lacks what is asked for is left out.
+    - `since` leaves out what started before: a datetime, ISO 8601, or "7d" for the last seven days.
+    - `aggregate` chooses the value of each metric: "last", "first", "min", "max", "mean", or "at max
+      val/acc" for that of the step where another metric is best; or a mapping of metrics to these.
+    - `system` adds the columns `metrics.system/*`, the load of the program and its machine.
 
     Raises:
+        UsageError: one of the arguments is not understood; the message says what is expected.
         StoreError: there is no such store.
     """
     import pandas as pd
 
-    records = list(read_runs(store, experiment=experiment, status=status))
+    opened = open_store(store)
+    chooser = Chooser(aggregate, lambda run_id: _points(opened.run(run_id)))
+    choice = Choice.of(experiment=experiment, status=status, where=where, since=since)
+    found = list(read_runs(opened, choice))
     columns: dict[str, Any] = {
-        name: pd.Series([getattr(record, name) for record in records], dtype=object) for name in _TEXTS
+        name: pd.Series([getattr(run, name) for run in found], dtype=object) for name in _TEXTS
     }
     for name in _TIMES:
         columns[name] = pd.to_datetime(
-            pd.Series([getattr(one, name) for one in records], dtype=object), utc=True
+            pd.Series([getattr(one, name) for one in found], dtype=object), utc=True
         )
     for name in ("reason", "parent_run_id"):
-        columns[name] = pd.Series([getattr(record, name) for record in records], dtype=object)
-    columns |= _spread("params", [record.params for record in records])
-    columns |= _spread("metrics", [_chosen(record.last_metrics, system=system) for record in records])
-    columns |= _spread("tags", [record.tags for record in records])
+        columns[name] = pd.Series([getattr(run, name) for run in found], dtype=object)
+    columns |= _spread("params", [run.params for run in found])
+    columns |= _spread("metrics", [chooser.values(run, system=system) for run in found])
+    columns |= _spread("tags", [run.tags for run in found])
     frame: pd.DataFrame = pd.DataFrame(columns)
     return frame
 
 
-def metrics(
-    *,
-    store: StoreLike = None,
-    run_ids: str | Iterable[str] | None = None,
-    keys: str | Iterable[str] | None = None,
-    superseded: bool = False,
-) -> pd.DataFrame:
-    """Return every recorded point: `run_id`, `key`, `step` (int64), `value` (float64), `at` (UTC).
-
-    Runs come oldest first, or as `run_ids` names them (ids, unique beginnings, or "latest"). The
-    points of a run are in recorded order: its writers are merged by time, and the order of one
-    writer's points never changes. A (key, step) that was recorded twice is there twice; what a
-    rewind took back is not, unless `superseded` asks for it: a column of that name then tells the
-    two apart. `keys` chooses metrics by their names. A million points take about 2 s.
-
-    Raises:
-        UsageError: one of `run_ids` is not in the store, or means more than one run.
-        StoreError: there is no such store.
-    """
-    opened, is_alive = open_store(store), liveness()
-    chosen = [run_ids] if isinstance(run_ids, str) else run_ids
-    folders = opened.runs() if chosen is None else (opened.find(run) for run in chosen)
-    names: dict[str, int] = {}
-    found: list[tuple[str, Points]] = []
-    marks: list[bool] = []
-    for folder in folders:
-        scans = scan_writers(folder, is_alive, names)
-        if scans and superseded:
-            points, rewound = with_superseded([one.points for one in scans])
-            found.append((folder.run_id, points))
-            marks += rewound
-        elif scans:
-            found.append((folder.run_id, that_count([one.points for one in scans])))
-    chosen_keys = [keys] if isinstance(keys, str) else keys
-    return frame_of_points(found, chosen_keys, superseded=marks if superseded else None)
+def _points(folder: Any) -> Points:
+    found = PointReader(liveness()).points(folder)
+    return found[0] if found is not None else Points({})
 
 
-def _chosen(metrics: dict[str, float], *, system: bool) -> dict[str, float]:
-    """The metrics that a table of runs shows."""
-    if system:
-        return metrics
-    return {name: value for name, value in metrics.items() if not name.startswith(SYSTEM_PREFIX)}
-
-
-def _spread(group: str, of_records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _spread(group: str, of_runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a column of each name that occurs in any of the mappings."""
-    names = dict.fromkeys(name for values in of_records for name in values)
-    return {f"{group}.{name}": _column([values.get(name) for values in of_records]) for name in names}
+    names: Iterable[str] = dict.fromkeys(name for values in of_runs for name in values)
+    return {f"{group}.{name}": _column([values.get(name) for values in of_runs]) for name in names}
 
 
 def _column(values: list[Any]) -> Any:

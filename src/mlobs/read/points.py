@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, compress, islice
+
+import msgspec
 
 from mlobs.events import Metrics, Rewind
 from mlobs.names import SYSTEM_PREFIX
@@ -16,15 +16,16 @@ _REWIND = -1  # the code of a row that is a Rewind: its step is `from_step`, its
 _NAN, _INF = math.nan, math.inf
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A metric in short. `min` and `max` leave NaN out, and are NaN if there is nothing else."""
+class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A metric in short. `min`, `max` and `mean` leave NaN out, and are NaN if there is nothing else."""
 
     last: float
     last_step: int
     min: float
     max: float
     points: int
+    first: float
+    mean: float
 
 
 class Points:
@@ -72,20 +73,14 @@ class Points:
 
     def summaries(self) -> dict[str, Summary]:
         """Each metric in short, by name."""
-        least, greatest = dict[int, float](), dict[int, float]()
-        for code, value in zip(self.codes, self.values, strict=True):
-            if value == value:  # noqa: PLR0124 - NaN alone differs from itself
-                if not value >= least.get(code, _INF):
-                    least[code] = value
-                if not value <= greatest.get(code, -_INF):
-                    greatest[code] = value
-        counts = Counter(self.codes)
-        last = dict(zip(self.codes, zip(self.values, self.steps, strict=True), strict=True))
-        return {
-            name: Summary(*last[code], least.get(code, _NAN), greatest.get(code, _NAN), counts[code])
-            for name, code in self.names.items()
-            if code in last
-        }
+        of_codes: dict[int, tuple[list[float], list[int]]] = {}
+        for code, step, value in zip(self.codes, self.steps, self.values, strict=True):
+            found = of_codes.get(code)
+            if found is None:
+                found = of_codes[code] = ([], [])
+            found[0].append(value)
+            found[1].append(step)
+        return {name: _summary(*of_codes[code]) for name, code in self.names.items() if code in of_codes}
 
     def next_steps(self) -> dict[str, int]:
         """The step behind the greatest one of each metric, by name."""
@@ -109,6 +104,13 @@ class Points:
             mask=[code in system or (step < rewind.from_step and at <= since) for code, step, at in rows]
         )
 
+    def part(self, start: int, stop: int) -> Points:
+        """The rows from `start` on, and before `stop`."""
+        taken = Points(self.names)
+        for column in ("codes", "steps", "values", "ats"):
+            setattr(taken, column, getattr(self, column)[start:stop])
+        return taken
+
     def _system_codes(self) -> set[int]:
         return {code for name, code in self.names.items() if name.startswith(SYSTEM_PREFIX)}
 
@@ -119,6 +121,21 @@ class Points:
             chosen = compress(source, mask) if mask is not None else map(source.__getitem__, rows or ())
             setattr(taken, column, array(source.typecode, chosen))
         return taken
+
+
+def _summary(values: Sequence[float], steps: Sequence[int]) -> Summary:
+    numbers = [value for value in values if value == value]  # noqa: PLR0124 - NaN alone differs from itself
+    least, greatest = min(numbers, default=_NAN), max(numbers, default=_NAN)
+    return Summary(values[-1], steps[-1], least, greatest, len(values), values[0], _mean(numbers))
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    if not numbers:
+        return _NAN
+    try:
+        return math.fsum(numbers) / len(numbers)
+    except (OverflowError, ValueError):  # an infinity of either sign is among them, or the sum is one
+        return sum(numbers) / len(numbers)
 
 
 def that_count(of_writers: Sequence[Points]) -> Points:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -33,6 +33,7 @@ from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
 from mlobs.read.html import run_html
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.lookup import find_artifact
 from mlobs.read.plot import Axis, plot_metrics
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan
@@ -40,6 +41,7 @@ from mlobs.read.status import judge
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL.Image import Image
 
 Alive = Callable[[Process], bool | None]
 
@@ -94,6 +96,52 @@ class RunRecord:
         if snapshot is None or snapshot.blob is None:
             return None
         return blob_path(self.folder.path, self._snapshot_writers[part], snapshot.blob)
+
+    def artifact(self, path: str, step: int | None = None) -> StoredArtifact:
+        """An artifact by its path, or its path without the suffix; without a step the latest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._find("artifact", path, step)
+
+    def table(self, name: str, step: int | None = None) -> pd.DataFrame:
+        """A table by the name that it was logged under.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("table", name, step).frame()
+
+    def matrix(self, name: str, step: int | None = None) -> pd.DataFrame:
+        """The numbers of a matrix, or a confusion matrix, with its labels.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("matrix", name, step).frame()
+
+    def image(self, name: str, step: int | None = None) -> Image:
+        """An image, a figure of matplotlib or the heat map of a matrix, as an image of PIL.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: its content is not in the store (any more).
+        """
+        return self._find("image", name, step).image()
+
+    def figure(self, name: str, step: int | None = None) -> StoredArtifact:
+        """A figure: of matplotlib a picture, which `image()` opens; of plotly HTML, which `text()` has.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._find("figure", name, step)
+
+    def _find(self, what: str, name: str, step: int | None) -> StoredArtifact:
+        return find_artifact(self.artifacts, what, name, step, self.run_id)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -164,7 +212,7 @@ def read_run(folder: RunFolder, is_alive: Alive, names: dict[str, int] | None = 
     `names` numbers the metrics' names; runs whose points are put together share one.
     """
     scans = scan_writers(folder, is_alive, {} if names is None else names)
-    return _record(folder, scans, is_alive) if scans else None
+    return record_of(folder, scans, is_alive) if scans else None
 
 
 def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> list[Scan]:
@@ -174,8 +222,9 @@ def scan_writers(folder: RunFolder, is_alive: Alive, names: dict[str, int]) -> l
     return sorted(kept, key=lambda one: (not one.is_opener, one.opened_at, one.writer))
 
 
-def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
-    starts = sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
+def record_of(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
+    """Put together what was read of a run's journals, of which there is at least one."""
+    starts = _starts(scans)
     start = starts[0] if starts else None
     verdict = judge(scans, is_alive, seen_by_sender=lambda: States(folder.delivery).refresh().seen_at)
     contents = fold(scans)
@@ -188,7 +237,7 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         reason=verdict.reason,
         is_stale=verdict.is_stale,
         last_seen=_moment(verdict.seen),
-        started=_moment(start.at if start is not None else min(one.opened_at for one in scans)),
+        started=_moment(started_at(scans)),
         ended=_moment(verdict.ended),
         params=contents.params,
         tags=contents.tags,
@@ -207,6 +256,16 @@ def _record(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecord:
         points=points,
         _snapshot_writers=contents.snapshot_writers,
     )
+
+
+def started_at(scans: Sequence[Scan]) -> float:
+    """When a run began (Unix seconds), by the start of its first attempt, else by its oldest file."""
+    starts = _starts(scans)
+    return starts[0].at if starts else min(one.opened_at for one in scans)
+
+
+def _starts(scans: Sequence[Scan]) -> list[RunStarted]:
+    return sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
 
 
 def _moment(at: float | None) -> datetime | None:

@@ -125,7 +125,7 @@ def compare(first: RunRecord, second: RunRecord, tolerance: Tolerance) -> Compar
 
 def compare_inputs(first: RunRecord, second: RunRecord) -> tuple[list[str], list[str]]:
     """Say what differs of the params, and of the datasets; reads no points."""
-    return list(_params(first.params, second.params)), list(_datasets(first, second))
+    return list(_params(first.params, second.params)), compare_datasets(first.datasets, second.datasets)[0]
 
 
 def _params(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
@@ -194,6 +194,11 @@ def _points(record: RunRecord) -> pd.DataFrame:
     frame["key"] = frame["key"].astype(str)
     frame["nth"] = frame.groupby(["key", "step"]).cumcount()
     return frame
+
+
+def model_differences(first: RunRecord, second: RunRecord) -> list[str]:
+    """How the fingerprints of two runs' models differ, a line each."""
+    return _models(first, second)[0]
 
 
 def _models(first: RunRecord, second: RunRecord) -> tuple[list[str], int]:

@@ -1,0 +1,140 @@
+"""`mlobs compare`: runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlobs.cli.columns import cell, short
+from mlobs.cli.options import CsvOption, JsonOption, StoreOption
+from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
+from mlobs.text import duration as in_units
+from mlobs.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlobs.comparing import RunComparison
+
+MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
+_TABLES = ("params", "metrics", "datasets")
+_LISTS = ("start", "environment", "code", "models")
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Ids, the beginnings of ids, or latest. The first leads."),
+    ],
+    *,
+    store: StoreOption = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show what is the same, too; what differs is marked.")
+    ] = False,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show what differs between runs: params, metrics, datasets, environment and code.
+
+    \b
+    mlobs compare 20240131-1200 latest
+    mlobs compare 20240131 20240201 20240202 --all
+    mlobs compare 20240131-1200 latest --csv > table.csv
+
+    Params, last metrics and datasets have a column for each run; what went into a run is told by lines, as
+    it differs from the first run. --csv has the columns alone. Exits with 0 also if something differs.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    from mlobs.comparing import compare as compare_runs
+
+    found = compare_runs(runs, store=store)
+    if as_json:
+        print_json(_document(found))
+    elif as_csv:
+        print_csv(["group", "name", "differs", *found.runs.index], _rows(found, show_all=show_all))
+    else:
+        _print(found, show_all=show_all)
+
+
+def _tables(found: RunComparison) -> list[tuple[str, pd.DataFrame]]:
+    return [(name, getattr(found, f"all_{name}")) for name in _TABLES]
+
+
+def _rows(found: RunComparison, *, show_all: bool) -> list[list[Any]]:
+    from mlobs.comparing import differing_rows
+
+    return [
+        [group, name, differs, *values]
+        for group, frame in _tables(found)
+        for name, differs, values in zip(
+            frame.index, differing_rows(frame), frame.itertuples(index=False, name=None), strict=True
+        )
+        if differs or show_all
+    ]
+
+
+def _print(found: RunComparison, *, show_all: bool) -> None:
+    ids = list(found.runs.index)
+    facts = found.runs.itertuples(index=True, name=None)
+    columns = [[name, experiment, status, moment(at)] for _, name, experiment, status, at, _ in facts]
+    took = ["" if s != s else in_units(s) for s in found.runs["duration_s"].astype("float64")]  # noqa: PLR0124 - NaN
+    headings = ["", *ids]
+    rows = [
+        [title, *values]
+        for title, values in zip(
+            ("name", "experiment", "status", "started (UTC)"), zip(*columns, strict=True), strict=True
+        )
+    ]
+    print_table(headings, [*rows, ["took", *took]])
+    for group in _TABLES:
+        lines = [row for row in _rows(found, show_all=show_all) if row[0] == group]
+        if lines:
+            print_title(group)
+            marks = [bool(row[2]) and show_all for row in lines]
+            cells = [
+                [
+                    f"{row[1]} *" if mark else row[1],
+                    *(
+                        cell(value) if group == "metrics" else short(value, MOST_CHARACTERS)
+                        for value in row[3:]
+                    ),
+                ]
+                for row, mark in zip(lines, marks, strict=True)
+            ]
+            print_table(headings, cells, right=() if group != "metrics" else ids, marked=marks)
+    for group in _LISTS:
+        for run_id, texts in getattr(found, group).items():
+            _print_lines(f"{group}: {run_id} beside {ids[0]}", texts, is_code=group == "code")
+    if not found:
+        typer.echo("\nnothing differs")
+
+
+def _print_lines(title: str, lines: Sequence[str], *, is_code: bool) -> None:
+    if lines:
+        print_title(title)
+    for line in lines:
+        colour = _COLOURS.get(line[:1]) if is_code else None
+        typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))
+
+
+def _document(found: RunComparison) -> dict[str, Any]:
+    from mlobs.comparing import differing_rows
+
+    def table(frame: pd.DataFrame) -> dict[str, Any]:
+        rows = zip(frame.index, differing_rows(frame), frame.to_dict("records"), strict=True)
+        return {str(name): {"differs": differs, "values": values} for name, differs, values in rows}
+
+    runs = {
+        str(run_id): {
+            "name": name,
+            "experiment": experiment,
+            "status": status,
+            "started": iso(at),
+            "duration_s": None if took != took else took,  # noqa: PLR0124 - NaN alone differs from itself
+        }
+        for run_id, name, experiment, status, at, took in found.runs.itertuples(index=True, name=None)
+    }
+    tables = {name: table(frame) for name, frame in _tables(found)}
+    return {"runs": runs} | tables | {name: dict(getattr(found, name)) for name in _LISTS}

@@ -1,0 +1,198 @@
+"""`mlobs plot`: a metric of runs as a chart in the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlobs.cli.options import (
+    CsvOption,
+    ExperimentOption,
+    JsonOption,
+    SinceOption,
+    StatusName,
+    StoreOption,
+    WhereOption,
+)
+from mlobs.cli.output import iso, print_csv, print_json
+from mlobs.errors import MissingPackage, UsageError
+from mlobs.journal.store import Store
+from mlobs.names import nearest_names
+from mlobs.read.frames import Choice, read_runs
+from mlobs.read.location import open_store
+from mlobs.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_RUNS = 8  # curves that a terminal's colours and letters still tell apart
+_LEAST = (40, 12)  # characters and lines that a chart needs to be one
+_IN_A_PIPE = (100, 25)
+_LETTERS = "abcdefgh"  # in a pipe, which has no colours
+_COLOURS = (4, 3, 2, 1, 5, 6, 12, 8)  # of the terminal's own palette: readable on light and dark
+
+
+def plot(  # noqa: PLR0913 - each is an option of its own
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help=f"Ids, or beginnings. Default: the newest {MOST_RUNS}."),
+    ] = None,
+    *,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="Smooth: a weight from 0 to below 1 as in TensorBoard, or a number of points."),
+    ] = None,
+    time: Annotated[bool, typer.Option("--time", help="Beside seconds since the run's start.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="A logarithmic axis of values.")] = False,
+    width: Annotated[int | None, typer.Option(min=_LEAST[0], help="Characters. Default: all.")] = None,
+    height: Annotated[int | None, typer.Option(min=_LEAST[1], help="Lines. Default: most of it.")] = None,
+    store: StoreOption = None,
+    experiment: ExperimentOption = None,
+    status: Annotated[
+        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
+    ] = None,
+    where: WhereOption = None,
+    since: SinceOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Draw a metric of runs: beside steps, or beside the time since a run's start.
+
+    \b
+    mlobs plot loss
+    mlobs plot val/loss 20240131-1200 latest --smooth 0.6 --log
+    mlobs plot loss --experiment churn --since 1d
+
+    Where there are more points than characters, the least and the greatest of each column are drawn. NaN
+    and infinities are not. It needs: pip install 'mlobs[plot]'. --json and --csv print the points.
+    """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
+    opened = open_store(store)
+    choice = Choice.of(
+        experiment=experiment, status=status.value if status else None, where=where, since=since
+    )
+    names = _chosen(opened, runs, metric, choice)
+    axis = "elapsed_s" if time else "step"
+    frame = _points(opened, names, metric, smooth, "time" if time else "step")
+    if as_json or as_csv:
+        _print_points(frame, axis, as_csv=as_csv)
+        return
+    typer.echo(_chart(frame, names, metric, axis, _size(width, height), is_log=log))
+
+
+def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -> dict[str, str]:
+    """The runs to draw: what to call each, by its id."""
+    wanted = {store.find(run).run_id for run in runs} if runs else None
+    taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
+    having = [one for one in taken if metric in one.metrics]
+    if not having:
+        known = dict.fromkeys(name for one in taken for name in one.metrics)
+        raise UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, list(known))}")
+    if wanted is None and len(having) > MOST_RUNS:
+        typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
+        having = having[-MOST_RUNS:]
+    return {one.run_id: f"{one.name or one.experiment} {one.run_id}".strip() for one in having}
+
+
+def _points(
+    store: Store, names: dict[str, str], metric: str, smooth: float | None, align: Any
+) -> pd.DataFrame:
+    from mlobs.read.point_frames import metrics
+
+    frame = metrics(store=store, run_ids=list(names), keys=metric, smooth=smooth, align=align)
+    if smooth is not None:
+        frame["value"] = frame.pop("smoothed")
+    return frame
+
+
+def _print_points(frame: pd.DataFrame, axis: str, *, as_csv: bool) -> None:
+    columns = list(dict.fromkeys(["run_id", "key", "step", axis, "value", "at"]))
+    rows = frame[columns].itertuples(index=False, name=None)
+    if as_csv:
+        print_csv(columns, rows)
+        return
+    documents = [dict(zip(columns, row, strict=True)) for row in rows]
+    print_json([one | {"at": iso(one["at"])} for one in documents])
+
+
+def _size(width: int | None, height: int | None) -> tuple[int, int]:
+    if sys.stdout.isatty():
+        columns, lines = shutil.get_terminal_size()
+        there = (columns, lines - 3)  # the prompt stays in sight
+    else:
+        there = _IN_A_PIPE
+    return max(_LEAST[0], width or there[0]), max(_LEAST[1], height or there[1])
+
+
+def _chart(
+    frame: pd.DataFrame,
+    names: dict[str, str],
+    metric: str,
+    axis: str,
+    size: tuple[int, int],
+    *,
+    is_log: bool,
+) -> str:
+    """The chart, and under it a line for each run: a legend inside would lie on the curves."""
+    try:
+        plotext: Any = import_module("plotext")  # it has no types
+    except ImportError as error:
+        raise MissingPackage("plotext", "plot") from error
+    is_coloured = sys.stdout.isatty()
+    figure = _empty(plotext.figure, metric, axis, (size[0], size[1] - len(names)), is_log=is_log)
+    legend = []
+    for index, (run_id, name) in enumerate(names.items()):
+        x, y = _thinned(*_curve(frame, run_id, axis, is_positive=is_log), size[0])
+        letter, colour = _LETTERS[index % len(_LETTERS)], _COLOURS[index % len(_COLOURS)]
+        is_line = is_coloured or len(names) == 1
+        marker = plotext.marker("braille" if is_line else letter, colour if is_coloured else None)
+        if x:
+            signal = figure.signal(x, y, marker=marker)
+            figure.draw(signal.lines() if is_line else signal)
+            sign = typer.style("--", fg=colour) if is_coloured else "--" if is_line else letter
+            legend.append(f" {sign} {printable(name)}")
+    if not legend:
+        raise UsageError(f"metric {metric!r} has no {'positive ' if is_log else ''}finite values to draw")
+    drawn: str = figure.build().string(colorless=not is_coloured)
+    return "\n".join([drawn.rstrip("\n"), *legend])
+
+
+def _empty(figure: Any, metric: str, axis: str, size: tuple[int, int], *, is_log: bool) -> Any:
+    figure.clear()
+    figure.theme("colorless")  # the terminal's own colours
+    figure.plot_size(size[0], max(_LEAST[1], size[1]))
+    figure.title(metric)
+    figure.label({"step": "step", "elapsed_s": "seconds since the start"}[axis], axis=0)
+    if is_log:
+        figure.ruler(1).scale("log")
+    return figure
+
+
+def _curve(frame: pd.DataFrame, run_id: str, axis: str, *, is_positive: bool) -> tuple[Any, Any]:
+    import numpy as np
+
+    rows = frame[(frame["run_id"] == run_id) & np.isfinite(frame["value"])]
+    rows = rows[rows["value"] > 0] if is_positive else rows
+    return rows[axis].to_numpy(float), rows["value"].to_numpy(float)
+
+
+def _thinned(x: Any, y: Any, columns: int) -> tuple[list[float], list[float]]:
+    """Points in the order of `x`; of many, those that reach lowest and highest in each half column."""
+    import numpy as np
+
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    bins = 2 * columns
+    if len(x) > 2 * bins:
+        edges = np.linspace(0, len(x), bins + 1).astype(int)
+        parts = list(pairwise(edges))
+        least = [start + int(np.argmin(y[start:stop])) for start, stop in parts]
+        greatest = [start + int(np.argmax(y[start:stop])) for start, stop in parts]
+        kept = np.unique([0, *least, *greatest, len(x) - 1])
+        x, y = x[kept], y[kept]
+    return x.tolist(), y.tolist()

@@ -1,0 +1,196 @@
+"""Runs beside each other: what differs of all that went into them and came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from mlobs.errors import UsageError
+from mlobs.events import Dataset
+from mlobs.names import SYSTEM_PREFIX
+from mlobs.read.location import StoreLike, open_store
+from mlobs.read.record import RunRecord, load_run
+from mlobs.repro.comparison import model_differences
+from mlobs.repro.differences import diff_environments
+from mlobs.repro.material import Material
+from mlobs.repro.run_diff import code_diff, entry_diff
+from mlobs.text import param_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HEAD = 12  # digits of a fingerprint that a person compares
+_MOST_LINES = 40  # of a code diff in a table; `code` has all of it
+_TABLES = ("params", "metrics", "datasets")
+_LISTS = ("start", "environment", "code", "models")
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """What differs between runs. `str` is for a terminal; notebooks show tables.
+
+    - `runs`: a frame with a row for each run: `name`, `experiment`, `status`, `started`, `duration_s`.
+    - `all_params`, `all_metrics` (last values, without the load of the machine) and `all_datasets`: frames
+      with a row for each name and a column for each run; `params`, `metrics` and `datasets` are the rows
+      that differ.
+    - `start`, `environment`, `code` (a unified diff) and `models`: for each run but the first, by its id, the
+      lines that tell what is other there than in the first. A run whose part was not captured has none.
+    """
+
+    runs: pd.DataFrame
+    all_params: pd.DataFrame
+    all_metrics: pd.DataFrame
+    all_datasets: pd.DataFrame
+    start: Mapping[str, tuple[str, ...]]
+    environment: Mapping[str, tuple[str, ...]]
+    code: Mapping[str, tuple[str, ...]]
+    models: Mapping[str, tuple[str, ...]]
+
+    @property
+    def params(self) -> pd.DataFrame:
+        """The params that differ."""
+        return _differing(self.all_params)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics whose last values differ."""
+        return _differing(self.all_metrics)
+
+    @property
+    def datasets(self) -> pd.DataFrame:
+        """The datasets that differ."""
+        return _differing(self.all_datasets)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything differs."""
+        tables = any(len(getattr(self, name)) for name in _TABLES)
+        return tables or any(any(getattr(self, name).values()) for name in _LISTS)
+
+    def __str__(self) -> str:
+        parts = [self.runs.to_string()]
+        parts += [f"{title}\n{frame.fillna('').to_string()}" for title, frame in self._frames()]
+        parts += [f"{title}\n" + "\n".join(lines) for title, lines in self._listed()]
+        return "\n\n".join([*parts, *([] if self else ["nothing differs"])])
+
+    def _repr_html_(self) -> str:
+        parts = [self.runs.to_html()]
+        parts += [f"<h4>{escape(title)}</h4>{frame.to_html(na_rep='')}" for title, frame in self._frames()]
+        parts += [
+            f"<h4>{escape(title)}</h4><pre>{escape(chr(10).join(lines))}</pre>"
+            for title, lines in self._listed()
+        ]
+        return "\n".join([*parts, *([] if self else ["<p>nothing differs</p>"])])
+
+    def _frames(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        for name in _TABLES:
+            frame = getattr(self, name)
+            if len(frame):
+                yield name, frame.astype(object).where(frame.notna(), None)
+
+    def _listed(self) -> Iterator[tuple[str, list[str]]]:
+        for name in _LISTS:
+            for run_id, lines in getattr(self, name).items():
+                if lines:
+                    more = len(lines) - _MOST_LINES
+                    cut = [f"... {more:,} more lines in .{name}[{run_id!r}]"] if more > 0 else []
+                    yield f"{name}: {run_id}", [*lines[:_MOST_LINES], *cut]
+
+
+def compare(runs: Iterable[str], *, store: StoreLike = None) -> RunComparison:
+    """Return what differs between two or more runs; the first is the one that others are compared with.
+
+    `runs` are ids, unique beginnings, or "latest".
+
+    Raises:
+        UsageError: there is no such run, or they are fewer than two.
+        StoreError: there is no such store.
+    """
+    names = [runs] if isinstance(runs, str) else list(runs)
+    opened = open_store(store)
+    ids = list(dict.fromkeys(opened.find(name).run_id for name in names))
+    if len(ids) < 2:  # noqa: PLR2004 - a comparison
+        raise UsageError(f"compare got {len(ids)} run(s); expected two or more, such as compare([ID, ID])")
+    return compare_records([load_run(run_id, store=opened) for run_id in ids])
+
+
+def compare_records(records: Sequence[RunRecord]) -> RunComparison:
+    """Return what differs between runs that were read already."""
+    import pandas as pd
+
+    ids = [one.run_id for one in records]
+    facts = {
+        "name": [one.name for one in records],
+        "experiment": [one.experiment for one in records],
+        "status": [one.status for one in records],
+        "started": [one.started for one in records],
+        "duration_s": [_duration_s(one) for one in records],
+    }
+    materials = [Material.of(one) for one in records]
+    return RunComparison(
+        runs=pd.DataFrame(facts, pd.Index(ids, name="run_id")),
+        all_params=_table(ids, [one.params for one in records], "param"),
+        all_metrics=_table(ids, [_of_training(one.last_metrics) for one in records], "metric"),
+        all_datasets=_table(ids, [_datasets(one.datasets) for one in records], "dataset"),
+        start=_pairwise(materials, entry_diff),
+        environment=_pairwise(
+            materials, lambda one, other: diff_environments(one.surroundings, other.surroundings)
+        ),
+        code=_pairwise(materials, code_diff),
+        models=_pairwise(materials, lambda one, other: model_differences(one.run, other.run)),
+    )
+
+
+def differing_rows(frame: pd.DataFrame) -> list[bool]:
+    """Tell for each row of a table of a comparison whether its values differ."""
+    return [len({_text(value) for value in row}) > 1 for row in frame.itertuples(index=False, name=None)]
+
+
+def _differing(frame: pd.DataFrame) -> pd.DataFrame:
+    found: pd.DataFrame = frame[differing_rows(frame)]
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{type(value) is str}{param_text(value)}"
+
+
+def _table(ids: Sequence[str], of_runs: Sequence[Mapping[str, Any]], what: str) -> pd.DataFrame:
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for values in of_runs for name in values))
+    columns = {
+        run_id: pd.Series([values.get(name) for name in names], dtype=object)
+        for run_id, values in zip(ids, of_runs, strict=True)
+    }
+    frame: pd.DataFrame = pd.DataFrame(columns)
+    frame.index = pd.Index(names, name=what, dtype=object)
+    return frame
+
+
+def _of_training(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith(SYSTEM_PREFIX)}
+
+
+def _datasets(used: Iterable[Dataset]) -> dict[str, str]:
+    """Versions and fingerprints, each short, by name and context."""
+    found = {}
+    for one in used:
+        scheme, _, digest = one.fingerprint.rpartition(":")
+        version = f"{one.version} " if one.version else ""
+        found[f"{one.name} ({one.context})"] = f"{version}{scheme}:{digest[:_HEAD]}".lstrip(":")
+    return found
+
+
+def _pairwise(
+    materials: Sequence[Material], differences: Callable[[Material, Material], Iterable[str]]
+) -> dict[str, tuple[str, ...]]:
+    first, *others = materials
+    return {other.run.run_id: tuple(differences(first, other)) for other in others}
+
+
+def _duration_s(record: RunRecord) -> float | None:
+    if record.started is None or record.ended is None:
+        return None
+    return (record.ended - record.started).total_seconds()

@@ -1,0 +1,74 @@
+"""Which of a metric's values stands for the run: the last, the least, or that of another's best step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from mlobs.errors import UsageError
+from mlobs.names import SYSTEM_PREFIX
+from mlobs.read.points import Points, Summary
+from mlobs.read.run_summary import RunSummary
+
+Aggregate: TypeAlias = str | Mapping[str, str]
+AGGREGATES = ("last", "first", "min", "max", "mean")
+_AT = re.compile(r"at (min|max) (.+)", re.DOTALL)
+
+
+class Chooser:
+    """Chooses a value of each metric of a run.
+
+    Args:
+        aggregate: one of `AGGREGATES` for all metrics, or a mapping of metrics to one each; the others are
+            then the last. "at max val/acc" is the value at the step at which another metric is best.
+        points_of: reads the points of a run; asked only where such a step is wanted.
+
+    Raises:
+        UsageError: it is none of that.
+    """
+
+    def __init__(self, aggregate: Aggregate, points_of: Callable[[str], Points]) -> None:
+        self._default = "last" if isinstance(aggregate, Mapping) else _checked(aggregate)
+        of_metrics = aggregate if isinstance(aggregate, Mapping) else {}
+        self._of_metrics = {name: _checked(word) for name, word in of_metrics.items()}
+        self._points_of = points_of
+
+    def values(self, run: RunSummary, *, system: bool = True) -> dict[str, float]:
+        """A value of each metric that has one; `system`: also of those that tell the program's load."""
+        chosen: dict[str, float] = {}
+        points: Points | None = None
+        for name, summary in run.metrics.items():
+            if not system and name.startswith(SYSTEM_PREFIX):
+                continue
+            word = self._of_metrics.get(name, self._default)
+            at = _AT.fullmatch(word)
+            if at is None:
+                chosen[name] = getattr(summary, word)
+                continue
+            points = points or self._points_of(run.run_id)
+            value = _at_best(points, name, at[2], run.metrics.get(at[2]), at[1])
+            if value is not None:
+                chosen[name] = value
+        return chosen
+
+
+def _checked(word: str) -> str:
+    if word not in AGGREGATES and not (isinstance(word, str) and _AT.fullmatch(word)):
+        raise UsageError(
+            f"aggregate is {word!r}; expected one of {', '.join(AGGREGATES)}, or "
+            '"at max METRIC", "at min METRIC": the value at the step where that metric is best'
+        )
+    return word
+
+
+def _at_best(points: Points, name: str, other: str, best: Summary | None, which: str) -> float | None:
+    """The last value of `name` at the first step where `other` is best."""
+    if best is None or name not in points.names:
+        return None
+    wanted: float = getattr(best, which)
+    code, other_code = points.names[name], points.names[other]
+    rows = list(zip(points.codes, points.steps, points.values, strict=True))
+    step = next((step for one, step, value in rows if one == other_code and value == wanted), None)
+    found = [value for one, at, value in rows if one == code and at == step]
+    return found[-1] if found else None

@@ -1,0 +1,79 @@
+"""What differs between runs is named, and what does not differ is left out."""
+
+import pytest
+from recorded import record_run
+
+import mlobs
+from mlobs.errors import UsageError
+from mlobs.events import Dataset, Metrics, Params
+from mlobs.journal.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store")
+    data = ["1" * 64, "1" * 64, "2" * 64]
+    for number, digest in enumerate(data):
+        at = 1000.0 + 100 * number
+        record_run(
+            made,
+            Params(at, {"lr": 0.1 * number, "seed": 7, "note": "7" if number else 7}),
+            Metrics(at + 1, 0, {"loss": 1.0 / (number + 1), "nan": float("nan"), "system/cpu_percent": at}),
+            Dataset(at, "train", None, f"b3:{digest}", "content"),
+            *([Params(at, {"only": "here"})] if number == 2 else []),
+            at=at,
+            name=f"run {number}",
+        )
+    return made
+
+
+@pytest.fixture
+def ids(store):
+    return [one.run_id for one in store.runs()]
+
+
+def test_tables_have_a_column_for_each_run_and_the_rows_that_differ(store, ids):
+    found = mlobs.compare(ids, store=store)
+    assert list(found.params.index) == ["lr", "note", "only"]
+    assert list(found.params.columns) == ids
+    assert found.params.loc["lr"].tolist() == [0.0, 0.1, 0.2]
+    assert found.params.loc["note"].tolist() == [7, "7", "7"], "a number is not its text"
+    assert found.params.loc["only"].tolist() == [None, None, "here"]
+    assert list(found.metrics.index) == ["loss"]
+    assert list(found.all_metrics.index) == ["loss", "nan"], "without the load of the machine"
+    assert found.datasets.loc["train (train)"].tolist() == ["b3:111111111111"] * 2 + ["b3:222222222222"]
+    assert list(found.runs["name"]) == ["run 0", "run 1", "run 2"]
+    assert found.runs["duration_s"].tolist() == [60.0] * 3
+    assert found
+
+
+def test_runs_without_a_difference_say_so(tmp_path):
+    store = Store(tmp_path)
+    for at in (1000.0, 2000.0):
+        record_run(store, Params(at, {"lr": 0.1}), Metrics(at, 0, {"loss": float("nan")}), at=at)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    assert not found
+    assert str(found).endswith("nothing differs")
+    assert "nothing differs" in found._repr_html_()
+
+
+def test_a_comparison_can_be_read_at_a_terminal_and_in_a_notebook(tmp_path):
+    store = Store(tmp_path)
+    for at, tag in ((1000.0, "<b>"), (2000.0, "<i>")):
+        record_run(store, Params(at, {"name": tag}), at=at)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    assert "params" in str(found)
+    assert "<b>" in str(found)
+    assert "&lt;b&gt;" in found._repr_html_()
+    assert "<b>" not in found._repr_html_()
+
+
+@pytest.mark.parametrize("runs", [[], ["latest"], ["latest", "latest"], "latest"])
+def test_one_run_cannot_be_compared(store, runs):
+    with pytest.raises(UsageError, match="expected two or more"):
+        mlobs.compare(runs, store=store)
+
+
+def test_a_run_that_is_not_there_is_named(store, ids):
+    with pytest.raises(UsageError, match="no run 'nonsense'"):
+        mlobs.compare([ids[0], "nonsense"], store=store)
