@@ -12,7 +12,7 @@ import msgspec
 from mlobs.errors import MissingPackage, MlobsError, StoreError, UsageError
 from mlobs.journal.store import Store
 from mlobs.moving.choosing import choose
-from mlobs.read import frames
+from mlobs.read import frames, point_frames
 from mlobs.read.artifact import StoredArtifact
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.record import RunRecord, liveness, read_run
@@ -78,7 +78,7 @@ def _write_tables(store: Store, ids: Sequence[str], folder: Path, suffix: str) -
     others = [name for name in chosen.columns if "." in name and chosen[name].isna().all()]
     chosen = chosen.drop(columns=others)  # what only runs have that were not chosen
     written = []
-    for name, frame in (("points", frames.metrics(store=store, run_ids=ids)), ("runs", chosen)):
+    for name, frame in (("points", point_frames.metrics(store=store, run_ids=ids)), ("runs", chosen)):
         path = folder / f"{name}.{suffix}"
         if suffix == "csv":
             # In the table of runs an empty cell is what a run does not have; a point always has a value.
