@@ -340,6 +340,31 @@ def test_names_are_shown_as_they_are(three):
     assert three.js("return document.images.length") == 6
 
 
+def test_a_run_alone_and_without_metrics_has_a_page_too(chromium, tmp_path):
+    with mlobs.Tracker("churn", store=tmp_path / "store", mode="offline").start_run("alone"):
+        pass
+    path = mlobs.report(path=tmp_path / "report.html", store=tmp_path / "store")
+
+    report = Report(chromium, path)
+
+    assert [one.text for one in report.all("h2")] == ["Runs", "Each run"]
+    assert report.find("#details dl").is_displayed()
+    assert_quiet(chromium, path)
+
+
+def test_a_page_whose_charts_cannot_be_drawn_says_so_and_has_the_tables(chromium, pages, tmp_path):
+    broken = tmp_path / "report.html"
+    broken.write_text(
+        pages[3].read_text(encoding="utf-8").replace('id="packed-data">', 'id="packed-data">!'), "utf-8"
+    )
+
+    report = Report(chromium, broken)
+
+    assert report.find("#charts-note").text.startswith("The charts cannot be drawn in this browser (")
+    report.click("th[data-key='status'] button")
+    assert report.column("status") == ["FAILED", "FINISHED", "FINISHED"]
+
+
 def test_the_theme_follows_the_system_until_somebody_chooses(chromium, pages):
     report = Report(chromium, pages[3], dark=True)
     ground = "return getComputedStyle(document.body).backgroundColor"

@@ -423,3 +423,13 @@ def test_20_runs_of_10_metrics_and_10_000_points_are_at_most_5_mb(tracker, tmp_p
     path = mlobs.report(path=tmp_path / "x.html", store=tmp_path / "store")
 
     assert path.stat().st_size <= 5_000_000
+
+
+def test_what_each_backend_has_is_in_the_page(tmp_path):
+    tracker = mlobs.Tracker("churn", backends=["tensorboard"], store=tmp_path / "store", mode="offline")
+    with tracker.start_run("a") as run:
+        run.log_metric("loss", 1.0)
+
+    page = report(tmp_path)
+
+    assert re.search(r"tensorboard\s+0\s+0\s+0\s+0\s+3\s+pending", page.text)

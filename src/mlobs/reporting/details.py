@@ -48,8 +48,10 @@ def _delivery(at: int, record: RunRecord, one: BackendReport) -> str:
         f"{more if name == 'pending' else ''}{getattr(one, name):,}</td>"
         for name in COUNTS
     )
-    reasons = "<br>".join(map(escaped, (*one.reasons, *([one.trouble] if one.trouble else []))))
-    why = f"<br><small>{reasons}</small>" if reasons else ""
+    reasons = [*one.reasons, *([one.trouble] if one.trouble else [])]
+    count = f"{len(reasons)} reason{'s' * (len(reasons) != 1)}"
+    lines = "<br>".join(map(escaped, reasons))
+    why = f"<details><summary>{count}</summary><small>{lines}</small></details>" if reasons else ""
     state = "complete" if one.is_settled else escaped(one.state or "pending")
     return (
         f'<tr><th scope="row">{swatch(at)}{escaped(record.name or record.run_id)}</th>'

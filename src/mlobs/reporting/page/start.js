@@ -52,8 +52,8 @@ function startLegend() {
 
 async function start() {
   const note = document.getElementById("charts-note");
-  if (!note) return; // no metric was recorded
   try {
+    if (!note) return; // no metric was recorded
     data = JSON.parse(await unpacked("packed-data"));
     await startLibrary();
     note.textContent = "Drag across a chart to zoom, double-click to show all again. Point at a run to make it stand out, click it to hide it.";
@@ -61,9 +61,10 @@ async function start() {
     startLegend();
     startMetrics();
     startParams();
-    document.documentElement.dataset.ready = "true";
   } catch (error) {
     note.textContent = `The charts cannot be drawn in this browser (${error.message}); those of 2024 and later can. The tables have the numbers.`;
+  } finally {
+    document.documentElement.dataset.ready = "true";
   }
 }
 
