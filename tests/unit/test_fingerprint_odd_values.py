@@ -172,3 +172,10 @@ def test_an_array_with_long_rows_is_the_same_in_any_order_in_memory():
     values = np.arange(600_000.0).reshape(2, 3, 100_000)
 
     assert fingerprint(np.asfortranarray(values)).text == fingerprint(values).text
+
+
+def test_few_rows_of_many_bytes_are_hashed_once_and_not_row_by_row():
+    large = pa.table({"x": pa.array([b"x" * (1 << 26), b"y"])})
+
+    assert "rows1" not in fingerprint(large).notes
+    assert "rows1" in fingerprint(large.slice(1)).notes
