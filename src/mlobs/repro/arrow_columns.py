@@ -12,6 +12,7 @@ from mlobs.repro.tags import MOMENTS, NULL, TEXTS, Tag, list_of
 
 _NAMES = {"halffloat": "f16", "float": "f32", "double": "f64"}
 _DAY_MS = 86_400_000
+_MOST_OFFSET = 2**31 - 1
 
 
 def arrow() -> Any:
@@ -45,10 +46,27 @@ def _joined(part: Any) -> Any:
     pa = arrow()
     if pa.types.is_dictionary(part.type):  # each chunk may have a dictionary of its own
         part = part.cast(part.type.value_type)
+    if part.nbytes > _MOST_OFFSET:
+        part = part.cast(_wide(part.type))
     joined = part.combine_chunks()
     return (
         pa.concat_arrays(joined.chunks) if hasattr(joined, "chunks") else joined
     )  # of no chunk, or as an old pyarrow
+
+
+def _wide(type_: Any) -> Any:
+    """The type with offsets of 64 bits: pictures of a chunk's rows take more than those of 32 reach."""
+    pa = arrow()
+    types = pa.types
+    if types.is_binary(type_):
+        return pa.large_binary()
+    if types.is_string(type_):
+        return pa.large_string()
+    if types.is_list(type_) or types.is_large_list(type_):
+        return pa.large_list(_wide(type_.value_type))
+    if types.is_struct(type_):
+        return pa.struct([field.with_type(_wide(field.type)) for field in _fields(type_)])
+    return type_
 
 
 # Types

@@ -48,6 +48,7 @@ Wanted: TypeAlias = Literal["auto", "content", "rows", "pinned", "stat"]
 
 _WANTED = ("auto", "content", "rows", "pinned", "stat")
 _CELLS_WITH_ROWS = 1_000_000  # up to here a table's fingerprint has that of its rows too: about 20 ms
+_BYTES_WITH_ROWS = 1 << 26  # and up to here: hashing texts by rows takes eight times their memory
 
 
 def fingerprint(
@@ -156,7 +157,7 @@ def _of_table(table: Any, strength: Wanted, budget_s: float | None) -> Fingerpri
     if strength == "rows":
         return RowsPartial.of_sources(sources, rows).fingerprint()
     found = fingerprint_of_sources(sources, rows, _size_bytes(table))
-    if rows * len(sources) > _CELLS_WITH_ROWS:
+    if rows * len(sources) > _CELLS_WITH_ROWS or (found.size_bytes or 0) > _BYTES_WITH_ROWS:
         return found
     in_any_order = RowsPartial.of_sources(sources, rows).fingerprint().text
     return msgspec.structs.replace(found, notes={**found.notes, ROWS_NOTE: in_any_order})
