@@ -20,6 +20,7 @@ BENCHMARKS = (
     "payloads",
     "sweep",
     "read_back",
+    "read",
     "outage",
     "many_runs",
     "endurance",
