@@ -1,8 +1,8 @@
 """Reading runs and metrics into pandas, beside MLflow's `search_runs` and `get_metric_history`.
 
-The runs are the same: made by mlobs, and by MLflow's own store in a SQLite file, in bulk. A call is timed in a
-process of its own: `first` with nothing kept from before, `again` with what the first call kept. MLflow's
-client is asked for one metric of one run, which is all that `get_metric_history` gives; mlobs reads the same.
+The runs are the same: made by mlobs, and by MLflow's client in a SQLite file. A call is timed in a process
+of its own: `first` with nothing kept from before, `again` with what the first call kept. MLflow's client is
+asked for one metric of one run, which is all that `get_metric_history` gives; mlobs reads the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 from measuring import Process, heading, load, note, part, scratch, show
 
@@ -156,7 +157,7 @@ def make_mlflow_points(count: int, folder: Path) -> dict[str, float]:
     return {"s": perf_counter() - began}
 
 
-def mlflow_client(path: Path):
+def mlflow_client(path: Path) -> tuple[Any, str]:
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{path}")

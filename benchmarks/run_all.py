@@ -22,6 +22,7 @@ BENCHMARKS = (
     "sweep",
     "read_back",
     "moving",
+    "read",
     "outage",
     "many_runs",
     "endurance",

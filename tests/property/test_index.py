@@ -83,16 +83,22 @@ class _World:
     def check(self) -> None:
         folders = list(self.store.runs())
         records = [one for one in (read_run(folder, liveness()) for folder in folders) if one is not None]
-        for _ in range(2):
+        for is_first in (True, False):
             with RunIndex(self.store, worth_bytes=0) as index:
                 assert repr(list(index.summaries())) == repr([RunSummary.of(one) for one in records])
             reader = PointReader(liveness(), worth_points=1)
             for folder in folders:
                 scans = scan_writers(folder, liveness(), {})
+                if is_first:  # in parts before all at once: each keeps the points in its own way
+                    list(PointReader(liveness(), large_bytes=1).parts(folder, 2))
                 found = reader.points(folder)
                 assert (found is None) == (not scans)
                 if found is not None:
-                    assert _rows(found[0]) == _rows(that_count([one.points for one in scans]))
+                    expected = _rows(that_count([one.points for one in scans]))
+                    assert _rows(found[0]) == expected
+                    parts = PointReader(liveness(), worth_points=1, large_bytes=1).parts(folder, 2)
+                    assert [row for part, _ in parts for row in _rows(part)] == expected
+        shutil.rmtree(self.store.cache / "points", ignore_errors=True)
 
 
 def _rows(points) -> list[tuple]:

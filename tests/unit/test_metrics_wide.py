@@ -1,17 +1,20 @@
 """Metrics side by side, smoothed, beside steps or times; and in frames that fit into memory."""
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from recorded import add_writer, record_run
+from recorded import add_writer, open_run, record_run
 
 import mlobs
 from mlobs.errors import UsageError
-from mlobs.events import Metrics
+from mlobs.events import Metrics, Rewind
 from mlobs.journal.store import Store
-from mlobs.read.point_cache import WORTH_POINTS
+from mlobs.read.point_cache import WORTH_POINTS, PointReader
+from mlobs.read.point_frame import frame_of_points
+from mlobs.read.record import liveness
 
 
 @pytest.fixture
@@ -156,3 +159,26 @@ def test_frames_in_pieces_are_the_frame_also_of_kept_points(tmp_path, steps, siz
 def test_frames_of_no_points_are_refused(store):
     with pytest.raises(UsageError, match="1 or more"):
         mlobs.metric_frames(store=store, points=0)
+
+
+@pytest.mark.parametrize("end", ["single", "rewound", "two writers", "running"])
+def test_a_large_run_is_read_in_pieces_without_being_held(tmp_path, end):
+    store = Store(tmp_path)
+    events = [Metrics(1001.0 + n, n, {"a": n, "b": -n}) for n in range(100_000)]
+    if end == "running":
+        folder, writer = open_run(store, *events)
+    else:
+        folder = record_run(store, *events, *([Rewind(5e5, 99_990)] if end == "rewound" else []))
+    if end == "two writers":
+        add_writer(folder, Metrics(1003.5, 7, {"c": 1.0}))
+    whole = mlobs.metrics(store=store)
+    shutil.rmtree(store.cache, ignore_errors=True)
+
+    reader = PointReader(liveness(), large_bytes=1)
+    parts = [part for part, _ in reader.parts(folder, 30_000)]
+
+    frame = frame_of_points([(folder.run_id, part) for part in parts])
+    pd.testing.assert_frame_equal(frame, whole)
+    assert (store.cache / "points" / folder.run_id).exists() == (end != "running")
+    if end == "running":
+        writer.close()

@@ -28,6 +28,11 @@ def journal_key(folder: RunFolder) -> Key:
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
+def is_at_rest(one: Scan, key: Key) -> bool:
+    """Tell whether the only file of a run, as it was read after its key was taken, is all there will be."""
+    return _may_rest([one], key) and one.end == key[0][1]
+
+
 def scan_with_key(
     folder: RunFolder, is_alive: Alive, names: dict[str, int], key: Key | None = None
 ) -> tuple[list[Scan], Key]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 from mlobs.journal import access
@@ -39,18 +40,24 @@ def block_of(*parts: bytes | memoryview) -> bytes:
     return len(body).to_bytes(4, "little") + crc32(body).to_bytes(4, "little") + body
 
 
-def write_cache(path: Path, kind: str, blocks: Iterable[bytes]) -> bool:
-    """Put a file into the cache; False where that cannot be: a store that is only read needs none."""
+def write_cache(path: Path, kind: str, fill: Callable[[BinaryIO], bool]) -> bool:
+    """Put a file into the cache, unless `fill`, which writes what follows the head, says that it is no good.
+
+    False if there is no file afterwards: a store that is only read has none.
+    """
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         access.make_folder(path.parent.parent) if path.parent.name != "cache" else None
         access.make_folder(path.parent)
         with os.fdopen(access.open_file(beside, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(head_of(kind))
-            file.writelines(blocks)
-        beside.replace(path)
+            is_good = fill(file)
+        if is_good:
+            beside.replace(path)
+        else:
+            beside.unlink()
     except OSError:  # no room, no permission, or read-only: nothing is lost but time
         with contextlib.suppress(OSError):
             beside.unlink()
         return False
-    return True
+    return is_good

@@ -76,8 +76,9 @@ def metric_frames(
 ) -> Iterator[pd.DataFrame]:
     """Yield the points that `metrics` returns, in the same order, in frames of at most `points` rows each.
 
-    For what does not fit into memory: of a run that was read before, no more is held than one frame and
-    4 MB. At the first reading of a run its points are held, 28 bytes each. A frame holds points of one run.
+    For what does not fit into memory: no more is held than one frame and 4 MB. At the first reading of a
+    run that several processes wrote, that was rewound, or that is running, its points are held, 28 bytes
+    each; so they are where no cache can be written. A frame holds points of one run.
 
     Raises:
         UsageError: one of `run_ids` is not in the store, or means more than one run, or `points` is below 1.

@@ -96,7 +96,8 @@ class RunIndex:
             return
         there = {folder.run_id for folder in self.store.runs(lambda _: "")}
         kept = {run_id: line for run_id, line in self._lines.items() if run_id in there}
-        write_cache(self.store.cache / KIND, KIND, [block_of(encode(kept))])
+        block = block_of(encode(kept))
+        write_cache(self.store.cache / KIND, KIND, lambda file: file.write(block) == len(block))
         self._read_bytes = 0
         _sweep(self.store, there)
 

@@ -86,12 +86,18 @@ class Scan:
         self.events.append((self.latest, event))
 
 
-def scan(path: Path, names: dict[str, int], is_alive: Callable[[Process], bool | None]) -> Scan:
+def scan(
+    path: Path,
+    names: dict[str, int],
+    is_alive: Callable[[Process], bool | None],
+    points: Points | None = None,
+) -> Scan:
     """Read a journal file as far as it goes now; `names` is shared by the files of a query.
 
-    A file that cannot be opened comes back empty, with a flaw that says why.
+    `points` takes the place of what holds the points otherwise. A file that cannot be opened comes back
+    empty, with a flaw that says why.
     """
-    found = Scan(path, Points(names))
+    found = Scan(path, Points(names) if points is None else points)
     try:
         reader = Reader(path)
     except OSError as error:
