@@ -15,6 +15,7 @@ from vendor_runs import BIG, POINTS, artifacts_of, client_of, histories, record_
 import mlobs
 from mlobs.moving.importing import import_runs
 from mlobs.moving.replaying import replay_runs
+from mlobs.sender.repair import repair
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,22 @@ def test_a_run_that_was_gone_on_with_after_its_end_is_another_attempt(vendor, st
     assert (between, run.status, run.ended.timestamp()) == ("RUNNING", "FINISHED", 1_700_000_008)
     assert len(run.metrics) == 1
     assert {one.outcome for one in import_runs("mlflow", uri, store=store)} == {"unchanged"}
+
+
+def test_an_end_that_repair_gave_stands_until_mlflow_knows_the_real_one(vendor, store):
+    uri, client = vendor
+    import_runs("mlflow", uri, experiment="other", store=store)
+    running = by_name(store)["running"]
+    repaired = repair(running.folder, is_named=True)
+    again = by_outcome(import_runs("mlflow", uri, experiment="other", store=store))
+    between = by_name(store)["running"].status
+    client.set_terminated(runs_of(client)["other", "running"].info.run_id, "FINISHED", 1_700_000_300_000)
+
+    import_runs("mlflow", uri, experiment="other", store=store)
+
+    assert (running.status, running.is_stale, repaired.is_ended) == ("RUNNING", True, True)
+    assert (again["running"], between) == ("unchanged", "CRASHED")
+    assert by_name(store)["running"].status == "FINISHED"
 
 
 def test_only_the_named_experiments_are_imported(vendor, store):
