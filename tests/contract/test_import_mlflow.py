@@ -4,6 +4,8 @@ import contextlib
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -13,6 +15,7 @@ from vendor_runs import BIG, POINTS, artifacts_of, client_of, histories, record_
 import mlobs
 from mlobs.moving.importing import import_runs
 from mlobs.moving.replaying import replay_runs
+from mlobs.sender.repair import repair
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,22 @@ def test_a_run_that_was_gone_on_with_after_its_end_is_another_attempt(vendor, st
     assert (between, run.status, run.ended.timestamp()) == ("RUNNING", "FINISHED", 1_700_000_008)
     assert len(run.metrics) == 1
     assert {one.outcome for one in import_runs("mlflow", uri, store=store)} == {"unchanged"}
+
+
+def test_an_end_that_repair_gave_stands_until_mlflow_knows_the_real_one(vendor, store):
+    uri, client = vendor
+    import_runs("mlflow", uri, experiment="other", store=store)
+    running = by_name(store)["running"]
+    repaired = repair(running.folder, is_named=True)
+    again = by_outcome(import_runs("mlflow", uri, experiment="other", store=store))
+    between = by_name(store)["running"].status
+    client.set_terminated(runs_of(client)["other", "running"].info.run_id, "FINISHED", 1_700_000_300_000)
+
+    import_runs("mlflow", uri, experiment="other", store=store)
+
+    assert (running.status, running.is_stale, repaired.is_ended) == ("RUNNING", True, True)
+    assert (again["running"], between) == ("unchanged", "CRASHED")
+    assert by_name(store)["running"].status == "FINISHED"
 
 
 def test_only_the_named_experiments_are_imported(vendor, store):
@@ -291,3 +310,47 @@ def test_a_run_that_cannot_be_read_is_named_and_made_whole_by_the_next_import(ve
 def set_artifact_uri(uri, name, artifact_uri):
     with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
         database.execute("UPDATE runs SET artifact_uri = ? WHERE name = ?", (artifact_uri, name))
+
+
+QUICKSTART = """
+import mlflow, warnings
+warnings.simplefilter("ignore")
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.set_experiment("quickstart")
+mlflow.sklearn.autolog()
+X, y = load_iris(return_X_y=True)
+GridSearchCV(LogisticRegression(max_iter=50), {"C": [0.1, 1.0]}, cv=2).fit(X, y)
+"""
+
+
+@pytest.mark.slow
+def test_what_autologging_of_mlflow_records_is_imported_with_child_runs_models_and_datasets(
+    second, store, tmp_path
+):
+    subprocess.run([sys.executable, "-c", QUICKSTART], cwd=tmp_path, check=True, timeout=300)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    done = import_runs("mlflow", uri, store=store)
+    again = import_runs("mlflow", uri, store=store)
+
+    assert {one.outcome for one in done} == {"new"}
+    assert {one.outcome for one in again} == {"unchanged"}
+    client = client_of(uri)
+    theirs = runs_of(client)
+    records = by_name(store)
+    assert set(records) == {name for _, name in theirs}
+    (parent,) = [run for run in records.values() if run.parent_run_id is None]
+    assert {run.parent_run_id for run in records.values() if run is not parent} == {parent.run_id}
+    assert parent.params["best_C"] == theirs["quickstart", parent.name].data.params["best_C"]
+    assert "best_estimator/MLmodel" in {one.path for one in parent.artifacts}
+    assert [one.context for one in parent.datasets] == ["train"]
+    backend = mlobs.backends.MLflow(second, artifact_location=str(tmp_path / "second"))
+    assert all(one.is_settled for one in replay_runs(None, backend, store=store))
+    other = client_of(second)
+    ours = runs_of(other)
+    for key, run in theirs.items():
+        assert histories(other, ours[key]) == histories(client, run)
+        assert ours[key].data.params == run.data.params

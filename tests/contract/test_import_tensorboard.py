@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import shutil
 import struct
 import wave
 
@@ -223,6 +224,18 @@ def test_a_moved_log_folder_is_known_again(logdir, store):
     (second,) = import_runs("tensorboard", str(moved / "x"), store=store)
 
     assert (second.run_id, second.outcome) == (first.run_id, "unchanged")
+
+
+def test_a_copied_folder_that_was_gone_on_with_is_a_run_of_its_own(logdir, store):
+    write_as_tensorflow_2(logdir, name="a", scalars=SCALARS[:2])
+    shutil.copytree(logdir / "a", logdir / "b")
+    write_as_tensorflow_2(logdir, name="b", suffix=".2", scalars=SCALARS[3:])
+
+    done = import_runs("tensorboard", str(logdir), store=store)
+    again = import_runs("tensorboard", str(logdir), store=store)
+
+    assert [(one.name, one.points) for one in done] == [("a", 2), ("b", 4)]
+    assert {one.outcome for one in again} == {"unchanged"}
 
 
 def test_a_run_that_is_being_written_has_no_end_and_gets_one_once_it_is_quiet(logdir, store):

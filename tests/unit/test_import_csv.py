@@ -1,10 +1,13 @@
 """Both forms of CSV files become runs, and a file that has grown adds what is new."""
 
+import json
 import math
 
 import pytest
+from typer.testing import CliRunner
 
 import mlobs
+from mlobs.cli.app import app
 from mlobs.moving.importing import import_runs
 
 
@@ -152,3 +155,31 @@ def test_what_cannot_be_read_is_said_with_its_line_and_nothing_is_made(write, st
 def test_a_kind_that_is_not_known_is_said(store):
     with pytest.raises(mlobs.UsageError, match="expected one of mlflow, tensorboard, wandb, csv"):
         import_runs("excel", "a.xlsx", store=store)
+
+
+def test_the_command_says_what_became_of_each_run(write, store):
+    arguments = ["import", "csv", write("run,step,loss", "a,0,0.5", "b,0,0.25"), "--store", str(store)]
+
+    shown = CliRunner().invoke(app, arguments)
+    again = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert (shown.exit_code, shown.stderr.strip()) == (0, "2 new")
+    assert [line.split()[1:4] for line in shown.stdout.splitlines()[1:]] == [
+        ["a", "new", "1"],
+        ["b", "new", "1"],
+    ]
+    assert [one["outcome"] for one in json.loads(again.stdout)] == ["unchanged", "unchanged"]
+
+
+def test_a_run_that_was_not_imported_in_full_is_named_and_the_command_fails(write, store):
+    file = write("run,step,loss", "a,0,0.5", "b,0,0.25")
+    import_runs("csv", file, store=store)
+    broken = next(path for path in store.glob("runs/*/*.journal") if b"\xa1a" in path.read_bytes())
+    broken.unlink()
+    broken.mkdir()
+
+    done = CliRunner().invoke(app, ["import", "csv", file, "--store", str(store), "--json"])
+
+    assert done.exit_code == 1
+    outcomes = sorted(one["outcome"] for one in json.loads(done.stdout))
+    assert outcomes == ["failed", "unchanged"]

@@ -97,8 +97,8 @@ def _source(kind: str, location: str, names: list[str]) -> Iterable[SourceRun]:
 
 
 def parents_first(runs: Iterable[SourceRun]) -> list[SourceRun]:
-    """Order runs by their start, each behind its parent."""
-    ordered = sorted(runs, key=lambda run: (run.start.at, run.identity))
+    """Order runs by their start, each behind its parent; of one moment, as the source has them."""
+    ordered = sorted(runs, key=lambda run: run.start.at)
     by_identity = {run.identity: run for run in ordered}
     placed: dict[str, SourceRun] = {}
     for run in ordered:
@@ -129,6 +129,11 @@ class _Known:
         folders = (self.store.run(name) for name in self.by_end.get(end, ()))
         return next((folder for folder in folders if origin_of(folder) in (identity, "")), None)
 
+    def of_id(self, run_id: str) -> RunFolder | None:
+        """The run of this id."""
+        folder = self.store.run(run_id)
+        return folder if folder.path.is_dir() else None
+
     def add(self, folder: RunFolder) -> None:
         """Take note of a run that was made now."""
         self.by_end.setdefault(folder.run_id.rpartition("-")[2], []).append(folder.run_id)
@@ -137,21 +142,17 @@ class _Known:
 def _imported(known: _Known, run: SourceRun) -> Imported:
     is_ours = run.is_ours and _SAFE_ID.fullmatch(run.start.run_id) is not None
     run_id = run.start.run_id if is_ours else run_id_of(run.start.at, run.identity)
-    folder: RunFolder | None = known.store.run(run_id)
-    if not is_ours:
-        folder = known.find(run.identity)
-    elif not known.store.run(run_id).path.is_dir():
-        folder = None
-    name = run.start.name
     try:
+        folder = known.of_id(run_id) if is_ours else known.find(run.identity)
         if folder is None:
             return _made(known, run, run_id, is_ours=is_ours)
+        run_id = folder.run_id
         if is_ours and origin_of(folder) not in (run.identity, ""):
-            return Imported(run_id, name, "skipped", reason="it is in this store already, in full")
+            return Imported(run_id, run.start.name, "skipped", reason="it is in this store already, in full")
         return _grown(known, folder, run)
     except Exception as error:  # what one run holds may be anything; the others are not to suffer
         reason = str(error) if isinstance(error, MlobsError) else f"{type(error).__name__}: {error}"
-        return Imported(folder.run_id if folder else run_id, name, "failed", reason=reason)
+        return Imported(run_id, run.start.name, "failed", reason=reason)
 
 
 def _made(known: _Known, run: SourceRun, run_id: str, *, is_ours: bool) -> Imported:

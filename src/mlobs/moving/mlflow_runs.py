@@ -117,7 +117,10 @@ def _pages(client: Any, experiment_id: str) -> Iterator[Any]:
 def _run(place: _Place, run: Any, experiment: str) -> SourceRun:
     ref, parent = run.info.run_id, run.data.tags.get(content.PARENT)
     is_ours = reading.is_ours(run)
-    start = reading.started(run, experiment)
+    try:
+        start = reading.started(run, experiment)
+    except msgspec.DecodeError as error:  # somebody wrote to our tag
+        raise UsageError(f"run {ref} at {place.shown} has no readable tag {content.STARTED!r}") from error
     if not is_ours:
         start = msgspec.structs.replace(start, run_id="")
     return SourceRun(

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,17 @@ def tensorboard_runs(logdir: str, experiment: str | None = None) -> Iterator[Sou
     folders = dict(_folders(top))
     if not folders:
         raise UsageError(f"there are no event files in {logdir!r} - they have 'tfevents' in their names")
+    seen: set[str] = set()
     for folder, files in folders.items():
         run = _run(top, folder, files, experiment or top.name or "tensorboard")
-        if run is not None:
-            yield run
+        if run is None:
+            continue
+        if (
+            run.identity in seen
+        ):  # a copy, which may have been gone on with: a run of its own, as to TensorBoard
+            run = replace(run, identity=f"{run.identity}:{folder.relative_to(top).as_posix()}")
+        seen.add(run.identity)
+        yield run
 
 
 def _folders(top: Path) -> Iterator[tuple[Path, list[Path]]]:
