@@ -40,6 +40,8 @@ LAYERS = [
     "mlobs.spawning",
     "mlobs.finishing",
     "mlobs.sender",
+    "mlobs.upkeep",
+    "mlobs.viewing",
     "mlobs.repro",
     "mlobs.read",
     "mlobs.payloads",

@@ -16,12 +16,14 @@ from mlobs.cli.config import config
 from mlobs.cli.datasets import datasets, fingerprint
 from mlobs.cli.doctor import doctor
 from mlobs.cli.launch import run
+from mlobs.cli.remove import gc, rm
 from mlobs.cli.repair import repair
 from mlobs.cli.reproduce import reproduce, verify
 from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
 from mlobs.cli.tail import tail
+from mlobs.cli.ui import ui
 from mlobs.errors import MlobsError
 
 CANNOT = 2  # the same code as for an unknown option
@@ -65,7 +67,6 @@ app = typer.Typer(
     help="Look at recorded runs, deliver what is pending, check the installation.",
     epilog="Exit codes: 0 all is well, 1 something is wrong or still pending, 2 cannot be done as typed.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -94,5 +95,6 @@ def root(
 for _command in (
     *(runs, show, tail, run, reproduce, verify, diff, restore, datasets, fingerprint),
     *(sync, audit, repair, config, doctor),
+    *(ui, rm, gc),
 ):
     app.command()(_command)
