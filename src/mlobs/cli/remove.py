@@ -38,7 +38,7 @@ def rm(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove runs from the store, each with its child runs, after a question.
+    """Remove runs and their child runs, after a question.
 
     \b
     mlobs rm 20240131-1200
@@ -73,7 +73,7 @@ def rm(
 
 
 def gc(*, yes: YesOption = False, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Find what the store keeps and nothing needs any more; delete it with --yes.
+    """Find what the store keeps in vain; --yes deletes it.
 
     \b
     mlobs gc

@@ -32,14 +32,14 @@ def ui(
     open_browser: Annotated[bool, typer.Option("--open", help="Open them in the browser.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Start MLflow's UI and TensorBoard on what was sent to them, until Ctrl-C.
+    """Start the pages of MLflow and TensorBoard, until Ctrl-C.
 
     \b
     mlobs ui
     mlobs ui --backend tensorboard --open
 
-    Which ones: the backends of the settings, else those that the newest runs of the store named. Each
-    gets a free port of 127.0.0.1. Of a server that runs elsewhere the address is printed.
+    They show what was sent to the backends of the settings, else to those that the newest runs of the
+    store named. Each gets a free port of 127.0.0.1; of a server that runs elsewhere the address is printed.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.config import load_settings
     from mlobs.viewing.choice import backends_to_view, viewers
