@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - mkdocs reads it as a file
 """What turns README.md and docs/ into a site; the files themselves stay as a code host shows them.
 
 - The home page is README.md, and its list under "Documentation" is the table of contents.
@@ -15,8 +16,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON, COMMANDS, CHANGES, LICENCE = "reference/python.md", "reference/commands.md", "changes.md", "licence.md"
+PYTHON, COMMANDS, CHANGES, LICENCE = (
+    "reference/python.md",
+    "reference/commands.md",
+    "changes.md",
+    "licence.md",
+)
 _LINK = re.compile(r"\[(?P<title>[^\]]+)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
+_MARKER = re.compile(r"(?:[-*]|\d+\.) +")  # of a list's item
+_FENCE = re.compile(r"(?P<fence> *```\w*)(?: .*)?$")
 _ITEM = re.compile(r"^- (?P<words>.*(?:\n  .*)*)", re.MULTILINE)
 
 
@@ -40,6 +48,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Spell what MkDocs' dialect of Markdown takes otherwise than code hosts do."""
+    return "\n".join(_spelled_for_mkdocs(markdown.splitlines()))
+
+
+def _spelled_for_mkdocs(lines: Iterable[str]) -> Iterator[str]:
+    """Fences without the remarks behind their language; 4 spaces where a list goes on; air before a list."""
+    width, before, is_fenced = 0, "", False
+    for line in lines:
+        marker = None if is_fenced else _MARKER.match(line)
+        if marker is not None:
+            if before and width == 0:
+                yield ""
+            width = len(marker[0])
+        elif line and not line.startswith(" " * width):
+            width = 0
+        spelled = f"    {line[width:]}" if width and marker is None and line else line
+        if _FENCE.match(line):
+            is_fenced = not is_fenced
+            spelled = _FENCE.sub(r"\g<fence>", spelled)
+        yield spelled
+        before = line
+
+
 def home(readme: str) -> str:
     """README.md with its links as they are from the site's home."""
 
@@ -61,7 +93,13 @@ def contents(readme: str) -> Iterator[dict[str, Any]]:
         if "](" in section:
             yield from pages
         elif section == "Reference":
-            yield {section: [*pages, {"Python, from its docstrings": PYTHON}, {"Commands, from --help": COMMANDS}]}
+            yield {
+                section: [
+                    *pages,
+                    {"Python, from its docstrings": PYTHON},
+                    {"Commands, from --help": COMMANDS},
+                ]
+            }
         else:
             yield {section: pages}
     yield {"Changes": [{"Changes": CHANGES}, {"Licence": LICENCE}]}
@@ -110,7 +148,9 @@ def command_reference() -> str:
 
 
 def _command(name: str, command: Any) -> str:
-    arguments = " ".join(one.metavar or one.name.upper() for one in command.params if one.param_type_name == "argument")
+    arguments = " ".join(
+        one.metavar or one.name.upper() for one in command.params if one.param_type_name == "argument"
+    )
     rows = [f"| {_spelled(one)} | {_cell(one.help or '')} |" for one in command.params]
     usage = f"```text\nmlobs {name} [OPTIONS] {arguments}".rstrip() + "\n```"
     table = "\n".join(["| argument or option | what it does |", "| --- | --- |", *rows])
