@@ -1,4 +1,4 @@
-"""Documentation is executed: every Python block runs, in the order of its page, and the tutorial's commands."""
+"""Documentation is executed: every Python block, in the order of its page, and the tutorial's commands."""
 
 import json
 import os
