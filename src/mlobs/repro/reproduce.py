@@ -15,8 +15,7 @@ from typing import Literal, TypeAlias
 
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
-from mlobs.read.record import RunRecord
-from mlobs.repro.captured import load_captured
+from mlobs.read.record import RunRecord, load_run
 from mlobs.repro.causes import causes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
@@ -100,7 +99,7 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    return _Reproduction(Material.of(load_captured(run, store)), wishes, tell or _silently).report()
+    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell or _silently).report()
 
 
 class _Reproduction:

@@ -6,8 +6,7 @@ import time
 
 from mlobs.errors import UsageError
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.record import RunRecord, liveness, read_run
-from mlobs.repro.captured import load_captured
+from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.causes import causes, code_changes
 from mlobs.repro.comparison import Tolerance, compare
 from mlobs.repro.material import Material
@@ -34,9 +33,9 @@ def verify(
         StoreError: there is no such store.
     """
     started = time.perf_counter()
-    first = load_captured(run, store)
+    first = load_run(run, store=store)
     recipe = recipe_of(first)
-    second = load_captured(other, store) if other is not None else _latest_like(first, recipe, store)
+    second = load_run(other, store=store) if other is not None else _latest_like(first, recipe, store)
     tolerance = Tolerance(rtol, atol)
     found = compare(first, second, tolerance)
     one, two = Material.of(first), Material.of(second)
