@@ -23,6 +23,7 @@ PYTHON, COMMANDS, CHANGES, LICENCE = (
     "licence.md",
 )
 _LINK = re.compile(r"\[(?P<title>[^\]]+)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
+_SECTIONS = {"how-to": "How to", "reference": "Reference", "decisions": "Decisions"}
 _MARKER = re.compile(r"(?:[-*]|\d+\.) +")  # of a list's item
 _FENCE = re.compile(r"(?P<fence> *```\w*)(?: .*)?$")
 _ITEM = re.compile(r"^- (?P<words>.*(?:\n  .*)*)", re.MULTILINE)
@@ -30,7 +31,8 @@ _ITEM = re.compile(r"^- (?P<words>.*(?:\n  .*)*)", re.MULTILINE)
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Make the table of contents."""
-    config.nav = list(contents((ROOT / "README.md").read_text(encoding="utf-8")))
+    pages = sorted(page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md"))
+    config.nav = contents((ROOT / "README.md").read_text(encoding="utf-8"), pages)
     return config
 
 
@@ -82,27 +84,25 @@ def home(readme: str) -> str:
     return _LINK.sub(moved, readme)
 
 
-def contents(readme: str) -> Iterator[dict[str, Any]]:
-    """The table of contents: README.md's list of all pages, one entry for each of its items."""
+def contents(readme: str, pages: Iterable[str]) -> list[Any]:
+    """The table of contents: README.md's list of pages, one entry for each of its items.
+
+    `pages` are those of docs/; one that the list leaves to another page comes last in its folder's section.
+    """
     listed = readme.partition("\n## Documentation\n")[2].partition("\n## ")[0]
-    yield {"Home": "index.md"}
+    sections: dict[str, list[Any]] = {}
     for item in _ITEM.finditer(listed):
         links = [(one["title"].strip("`"), one["target"]) for one in _LINK.finditer(item["words"])]
-        pages = [{_title(title): target.removeprefix("docs/")} for title, target in links]
-        section = item["words"].partition(":")[0]
-        if "](" in section:
-            yield from pages
-        elif section == "Reference":
-            yield {
-                section: [
-                    *pages,
-                    {"Python, from its docstrings": PYTHON},
-                    {"Commands, from --help": COMMANDS},
-                ]
-            }
-        else:
-            yield {section: pages}
-    yield {"Changes": [{"Changes": CHANGES}, {"Licence": LICENCE}]}
+        name = item["words"].partition(":")[0]
+        name = name if "](" not in name else links[0][0]
+        sections[name] = [{_title(title): target.removeprefix("docs/")} for title, target in links]
+    known = {path for section in sections.values() for entry in section for path in entry.values()}
+    for page in pages:
+        if page not in known:
+            sections.setdefault(_SECTIONS.get(page.partition("/")[0], "More"), []).append(page)
+    sections["Reference"] += [{"Python, from its docstrings": PYTHON}, {"Commands, from --help": COMMANDS}]
+    sections["Changes"] = [{"Changes": CHANGES}, {"Licence": LICENCE}]
+    return [{"Home": "index.md"}, *({name: of} for name, of in sections.items())]
 
 
 def _title(text: str) -> str:
