@@ -289,6 +289,17 @@ def test_raw_content_goes_only_where_its_final_form_stands_beside_it(store):
     assert sorted(path.name for path in blobs.iterdir()) == ["w-0.final", "w-1", "w-2.final"]
 
 
+def test_what_was_cached_of_a_run_goes_after_the_run(store):
+    run = record_run(store)
+    points = store.path / "cache" / "points"
+    for name in (run.run_id, "20200101-000000-000000-abcdef"):
+        (points / name).mkdir(parents=True)
+        age(points / name)
+
+    assert kinds(gc("--yes")) == ["cache"]
+    assert [path.name for path in points.iterdir()] == [run.run_id]
+
+
 def test_output_of_senders_goes_after_a_week(store):
     store.senders.mkdir()
     for name, days in (("old.log", 8), ("young.log", 6)):

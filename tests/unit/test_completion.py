@@ -71,7 +71,8 @@ def test_a_run_is_offered_with_its_names(store):
     assert (run.run_id, "churn / baseline") in completion.complete_run(Context(), "")
 
 
-def test_the_store_that_was_typed_is_the_one_that_is_asked(store, tmp_path):
+@pytest.mark.usefixtures("store")
+def test_the_store_that_was_typed_is_the_one_that_is_asked(tmp_path):
     elsewhere = Store(tmp_path / "elsewhere")
     elsewhere.create()
     run = record_run(elsewhere)

@@ -48,11 +48,11 @@ def find_garbage(store: Store, now: float) -> Found:
     - a version of a dataset that no run of this store uses
     - raw content whose final form stands beside it, and files that were never finished
     - output of senders that was not written to for a week
-    - runs whose removal was broken off
+    - runs whose removal was broken off, and what was cached of runs that are gone
     """
     folders = list(store.runs())
     datasets, remarks = _datasets(store, folders)
-    found = [*_snapshots(store), *datasets, *_removed(store), *_logs(store, now)]
+    found = [*_snapshots(store), *datasets, *_removed(store), *_caches(store, folders), *_logs(store, now)]
     for folder in folders:
         found += _spools(folder)
     return Found(tuple(one for one in found if _is_old(one.path, now)), remarks)
@@ -153,6 +153,14 @@ def _spools(folder: RunFolder) -> Iterator[Garbage]:
 def _removed(store: Store) -> Iterator[Garbage]:
     runs = store.path / "runs"
     return (Garbage(path, "removed run", own_bytes(path)) for path in runs.glob(f"{REMOVED}*"))
+
+
+def _caches(store: Store, folders: Iterable[RunFolder]) -> Iterator[Garbage]:
+    """What readers keep of a run's points lies under the run's id; they make it anew where it is missing."""
+    there = {folder.run_id for folder in folders}
+    for path in _entries(store.path / "cache" / "points"):
+        if path.name not in there:
+            yield Garbage(path, "cache", own_bytes(path)) if path.is_dir() else _file(path, "cache")
 
 
 def _logs(store: Store, now: float) -> Iterator[Garbage]:
