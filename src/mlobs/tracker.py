@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from mlobs.backend import Backend
 from mlobs.config import Settings, load_settings
@@ -24,6 +26,24 @@ from mlobs.run import Run
 from mlobs.troubles import OnError, log
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+
+
+def _suggesting(method: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Refuse a misspelt keyword by naming the one that is meant: Python itself does so from 3.13 on."""
+    known = tuple(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        for name in kwargs.keys() - set(known):
+            import difflib
+
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}= ?" if close else f"it takes {', '.join(known)}"
+            raise UsageError(f"Tracker takes no {name!r} - {hint}")
+        method(*args, **kwargs)
+
+    return checked
 
 
 class Tracker:
@@ -55,6 +75,7 @@ class Tracker:
         StoreError: the store cannot be written.
     """
 
+    @_suggesting
     def __init__(  # noqa: PLR0913 - each is a setting, and has its default
         self,
         experiment: str | None = None,

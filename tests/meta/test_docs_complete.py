@@ -13,7 +13,7 @@ from pages import blocks, page_id, pages, text_of
 
 import mlobs
 from mlobs import backends
-from mlobs.backend import Batch, Capabilities, Receipt
+from mlobs.backend import Batch, Capabilities, Receipt, Viewer
 from mlobs.cli.app import app
 from mlobs.config import load_settings
 from mlobs.delivery.report import COUNTS, BackendReport
@@ -116,6 +116,7 @@ def test_every_public_name_is_described(name: str) -> None:
         (Capabilities, "docs/how-to/write-a-backend.md"),
         (Batch, "docs/how-to/write-a-backend.md"),
         (Receipt, "docs/how-to/write-a-backend.md"),
+        (Viewer, "docs/how-to/write-a-backend.md"),
     ],
 )
 def test_every_field_is_described(cls: Any, page: str) -> None:

@@ -43,6 +43,8 @@ LAYERS = [
     "mlobs.sender",
     "mlobs.reporting",
     "mlobs.comparing",
+    "mlobs.upkeep",
+    "mlobs.viewing",
     "mlobs.repro",
     "mlobs.read",
     "mlobs.payloads",

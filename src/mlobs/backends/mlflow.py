@@ -17,8 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mlobs.backend import ALL_ROLES, Batch, Capabilities, Receipt, Source
-from mlobs.backends import mlflow_azureml, mlflow_content, mlflow_datasets, mlflow_uri
+from mlobs.backend import ALL_ROLES, Batch, Capabilities, Receipt, Source, Viewer
+from mlobs.backends import mlflow_azureml, mlflow_content, mlflow_datasets, mlflow_uri, mlflow_viewer
 from mlobs.backends.mlflow_client import connect, database_lock
 from mlobs.backends.mlflow_content import Content
 from mlobs.backends.mlflow_errors import translated
@@ -85,7 +85,9 @@ class MLflow:
     capabilities: Capabilities = field(default=CAPABILITIES, init=False, repr=False)  # less at Azure ML
 
     def __post_init__(self) -> None:
-        given = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or mlflow_uri.DEFAULT
+        given: object = self.tracking_uri
+        if given is None or given == "":
+            given = os.environ.get("MLFLOW_TRACKING_URI") or mlflow_uri.DEFAULT
         uri, username, password = mlflow_uri.split_userinfo(mlflow_uri.resolved(given))
         self.tracking_uri = uri
         self._uri = uri
@@ -133,6 +135,15 @@ class MLflow:
         from mlobs.backends.mlflow_source import MLflowSource
 
         return MLflowSource(self._full_uri())
+
+    def viewer(self) -> Viewer:
+        """Return MLflow's own UI: the server's, or one to start on the database.
+
+        Raises:
+            MissingPackage: `mlflow` is not installed.
+            UsageError: the database file is not there yet, or nothing is known to show it.
+        """
+        return mlflow_viewer.viewer(self._uri, self._full_uri(), self.package, self.extra)
 
     def close(self) -> None:
         """Forget the client; MLflow itself keeps its connections until the process ends."""

@@ -14,12 +14,17 @@ _SCHEMES = (*sorted(_DATABASES), "http", "https", "databricks", "uc")  # others 
 _SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?):///(?P<path>[^?]+)(?P<query>\?.*)?")
 
 
-def resolved(tracking_uri: str) -> str:
+def resolved(tracking_uri: object) -> str:
     """Return the URI with a SQLite path made absolute.
 
     Raises:
         UsageError: it is a file store, a database in memory, or no URI.
     """
+    if not isinstance(tracking_uri, str):
+        raise UsageError(
+            f"tracking_uri is {tracking_uri!r}, not a text - type 'http://host:5000' for a server, "
+            f"or {DEFAULT!r} for a database in a file"
+        )
     scheme = _scheme(tracking_uri)
     if scheme == "sqlite":
         return _absolute(tracking_uri)

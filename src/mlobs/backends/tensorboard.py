@@ -12,14 +12,16 @@ next batch is written from there, and the same events give the same bytes.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar
 
-from mlobs.backend import Batch, Capabilities, Receipt, Source
+from mlobs.backend import Batch, Capabilities, Receipt, Source, Viewer
 from mlobs.backends.tensorboard_place import Place, Ref
 from mlobs.errors import MissingPackage, Unauthorized, Unavailable, UsageError
 from mlobs.events import Params, Rewind, RunFinished, Tags
@@ -62,6 +64,9 @@ class TensorBoard:
     )
 
     def __post_init__(self) -> None:
+        if not isinstance(self.logdir, str | os.PathLike):
+            raise UsageError(f"logdir is {self.logdir!r}; expected a folder - type logdir='runs'")
+        self.logdir = os.fspath(self.logdir)
         if "://" in self.logdir:
             raise UsageError(
                 f"logdir is {self.logdir!r}; expected a folder - event files are cut and appended in place, "
@@ -112,6 +117,20 @@ class TensorBoard:
         with _vendor():
             from mlobs.backends.tensorboard_source import TensorBoardSource
         return TensorBoardSource(self.logdir)
+
+    def viewer(self) -> Viewer:
+        """Return TensorBoard itself, on all runs below `logdir`.
+
+        Raises:
+            MissingPackage: `tensorboard` is not installed.
+            UsageError: there is nothing below `logdir` yet.
+        """
+        if importlib.util.find_spec(self.package) is None:
+            raise MissingPackage(self.package, self.extra)
+        if not os.path.isdir(self.logdir):  # noqa: PTH112 - a text, as everywhere here
+            raise UsageError(f"there is no {self.logdir} yet - record a run for it, or type: mlobs sync")
+        program = (sys.executable, "-m", "tensorboard.main", "--logdir", self.logdir)
+        return Viewer(arguments=(*program, "--host", "127.0.0.1", "--port", "{port}"))
 
     def close(self) -> None:
         """Do nothing: no file stays open between batches."""

@@ -21,6 +21,7 @@ from mlobs.cli.exporting import export
 from mlobs.cli.importing import import_
 from mlobs.cli.launch import run
 from mlobs.cli.plot import plot
+from mlobs.cli.remove import gc, rm
 from mlobs.cli.repair import repair
 from mlobs.cli.replaying import replay
 from mlobs.cli.report import report
@@ -30,6 +31,7 @@ from mlobs.cli.show import show
 from mlobs.cli.sync import sync
 from mlobs.cli.tail import tail
 from mlobs.cli.watch import watch
+from mlobs.cli.ui import ui
 from mlobs.errors import MlobsError
 
 CANNOT = 2  # the same code as for an unknown option
@@ -73,7 +75,6 @@ app = typer.Typer(
     help="Look at recorded runs, deliver what is pending, check the installation.",
     epilog="Exit codes: 0 all is well, 1 something is wrong or still pending, 2 cannot be done as typed.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -100,9 +101,9 @@ def root(
 
 
 for _command in (
-    *(runs, show, compare, best, plot, watch, tail, report),
+    *(runs, show, compare, best, plot, watch, tail, report, ui),
     *(run, reproduce, verify, diff, restore, datasets, fingerprint),
-    *(export, replay, sync, audit, repair, config, doctor),
+    *(export, replay, sync, audit, repair, rm, gc, config, doctor),
 ):
     app.command()(_command)
 app.command("import")(import_)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from msgspec import to_builtins
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, print_title
 from mlobs.text import printable
@@ -17,8 +18,13 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run's id, the beginning of one, or latest.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another run.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
+        ),
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run.", autocompletion=complete_run)],
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -59,7 +65,12 @@ def diff(
 
 
 def restore(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
+        ),
+    ],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that does not exist yet.")],
     *,
     store: StoreOption = None,

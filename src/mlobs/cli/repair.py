@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import StoreOption
 from mlobs.cli.sync import deliver
 from mlobs.read.location import open_store
@@ -15,7 +16,11 @@ from mlobs.text import printable
 def repair(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest. Default: all dead runs."),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Ids, beginnings of ids, or latest. Default: all dead runs.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     *,
     force: Annotated[

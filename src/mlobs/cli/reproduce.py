@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from msgspec import to_builtins
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json
 from mlobs.errors import UsageError
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 RtolOption = Annotated[float, typer.Option(min=0, help="How far apart values may be, relatively.")]
 AtolOption = Annotated[float, typer.Option(min=0, help="How far apart values may be, absolutely.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 for equivalent, too.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or latest.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="An id, the beginning of one, or latest.", autocompletion=complete_run
+    ),
+]
 
 
 def reproduce(  # noqa: PLR0913 - each is an option, and has its default

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from msgspec import structs
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
 from mlobs.cli.runs import document
@@ -25,7 +26,12 @@ MOST_CHARACTERS = 200  # of a value in a table for people; --json has all of it
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
+        ),
+    ],
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,

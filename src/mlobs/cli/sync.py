@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json
 from mlobs.cli.show import delivery_document, print_delivery
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 def sync(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest. Default: all."),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Ids, beginnings of ids, or latest. Default: all.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     *,
     backend: Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict
 
+from mlobs.cli.completion import complete_run
 from mlobs.cli.options import StoreOption
 from mlobs.events import Log
 from mlobs.read.location import open_store
@@ -24,7 +25,12 @@ _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 def tail(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or latest.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
+        ),
+    ],
     *,
     lines: Annotated[
         int, typer.Option("-n", "--lines", min=0, help="So many of the last lines; 0 is all.")

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice, takewhile
 from operator import gt
 
+from mlobs.delivery.naming import words_for
 from mlobs.delivery.start import named_backends
 from mlobs.delivery.state import BackendState, Note, States
 from mlobs.journal.reader import Reader
@@ -88,7 +89,7 @@ def _report(folder: RunFolder, name: str, state: BackendState, most: int | None)
         rejected=state.counts["rejected"],
         pending=pending,
         state=state.lane.state if state.lane else "",
-        trouble=state.lane.reason if state.lane else "",
+        trouble=_trouble(folder, state),
         vendor_id=state.vendor_id or state.ref,
         url=state.url,
         reasons=tuple(_reason(note) for note in state.notes.values()),
@@ -107,6 +108,14 @@ def _delivered(folder: RunFolder, state: BackendState) -> int:
             starts = takewhile(before, (start for start, _, _ in reader.bodies()))
             answered += sum(1 for start in starts if start)
     return answered - sum(state.counts[word] for word in ("lowered", "skipped", "rejected"))
+
+
+def _trouble(folder: RunFolder, state: BackendState) -> str:
+    """What the lane suffers; the event in doubt is called what its author would call it."""
+    reason, doubt = state.lane.reason if state.lane else "", state.doubt
+    if doubt is None or doubt.key not in reason:
+        return reason
+    return reason.replace(doubt.key, words_for(folder, doubt.key))
 
 
 def _reason(note: Note) -> str:

@@ -173,6 +173,7 @@ def _part_of(part: str, root: CodeRoot) -> str:
 def _kept(path: Path, content: Path | bytes) -> Path:
     """Put content into the store under a name that says what it is, unless it is there."""
     if path.exists():
+        access.make_young(path)
         return path
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     with os.fdopen(access.open_file(unfinished, os.O_WRONLY | os.O_TRUNC), "wb") as file:

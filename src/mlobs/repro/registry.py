@@ -92,6 +92,8 @@ def register(
     path = folder / f"{_key(mine)}.json"
     if _decoded(path) is None:
         _write(store, path, mine)
+    else:
+        access.make_young(path)
     if event.version is None:
         return None
     others = [one for one in _read(folder) if one.version == event.version and _differs(one, mine)]
@@ -106,6 +108,14 @@ def versions(store: Store, name: str | None = None) -> list[DatasetVersion]:
         folders = sorted(store.datasets.iterdir()) if store.datasets.is_dir() else []
         found = [one for folder in folders for one in _read(folder)]
     return sorted(found, key=lambda one: (one.name, one.at))
+
+
+def version_files(store: Store) -> Iterator[tuple[Path, DatasetVersion]]:
+    """Read every version with the file that holds it; a damaged file is passed over."""
+    for path in store.datasets.glob("*/[!.]*.json"):
+        one = _decoded(path)
+        if one is not None:
+            yield path, one
 
 
 def find(store: Store, name: str, fingerprint: str) -> DatasetVersion | None:
