@@ -30,8 +30,8 @@ from mlobs.cli.runs import runs
 from mlobs.cli.show import show
 from mlobs.cli.sync import sync
 from mlobs.cli.tail import tail
-from mlobs.cli.watch import watch
 from mlobs.cli.ui import ui
+from mlobs.cli.watch import watch
 from mlobs.errors import MlobsError
 
 CANNOT = 2  # the same code as for an unknown option
