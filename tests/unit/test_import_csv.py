@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import mlobs
 from mlobs.cli.app import app
-from mlobs.moving.importing import import_runs
+from mlobs.moving.importing import import_runs, importing
 
 
 @pytest.fixture
@@ -155,6 +155,18 @@ def test_what_cannot_be_read_is_said_with_its_line_and_nothing_is_made(write, st
 def test_a_kind_that_is_not_known_is_said(store):
     with pytest.raises(mlobs.UsageError, match="expected one of mlflow, tensorboard, wandb, csv"):
         import_runs("excel", "a.xlsx", store=store)
+
+
+def test_two_imports_into_one_store_do_not_both_make_a_run(write, store):
+    file = write("run,step,loss", "a,0,0.5", "b,0,0.25")
+    first = importing("csv", file, store=store)
+    next(first)
+
+    with pytest.raises(mlobs.UsageError, match="another import"):
+        import_runs("csv", file, store=store)
+    first.close()
+
+    assert [one.outcome for one in import_runs("csv", file, store=store)] == ["unchanged", "new"]
 
 
 def test_the_command_says_what_became_of_each_run(write, store):

@@ -26,6 +26,7 @@ from mlobs.moving.source import (
     Piece,
     SourceRun,
 )
+from mlobs.moving.turn import turn
 from mlobs.read.location import StoreLike, open_store
 
 KINDS = ("mlflow", "tensorboard", "wandb", "csv")
@@ -49,7 +50,7 @@ def import_runs(
         store: where they go; made if it is missing.
 
     Raises:
-        UsageError: there is nothing of that kind at the location.
+        UsageError: there is nothing of that kind at the location, or another import is writing to the store.
         StoreError: the store cannot be written.
         MissingPackage: `mlflow` or `tensorboard`, which read their own files, is not installed. For `wandb`
             it is a UsageError.
@@ -68,9 +69,10 @@ def importing(
         Store(Path(store).expanduser().absolute()) if isinstance(store, str | Path) else open_store(store)
     )
     opened.create()
-    known = _Known(opened)
-    for run in runs:
-        yield _imported(known, run)
+    with turn(opened.path):
+        known = _Known(opened)
+        for run in runs:
+            yield _imported(known, run)
 
 
 def _source(kind: str, location: str, names: list[str]) -> Iterable[SourceRun]:
