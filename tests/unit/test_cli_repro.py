@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -258,6 +259,7 @@ def test_a_signal_to_run_reaches_the_program_and_its_end_is_awaited():
 
 _PROGRAM = """
 import sys
+import time
 from pathlib import Path
 import mlobs
 seeding = mlobs.seed_everything()
@@ -394,3 +396,15 @@ def test_options_that_make_no_sense_are_refused(store):
     assert mlobs("reproduce", "latest", "--repeat", "0", code=2)
     assert mlobs("reproduce", "latest", "--rtol", "-1", code=2)
     assert "is not empty" in mlobs("reproduce", "latest", "--dest", ".", code=2).stderr
+
+
+def test_show_says_of_a_snapshot_in_work_that_it_is_and_cuts_only_what_is_long(store):
+    short = [one for one in parts() if one.part == "entry"]
+    folder = program_run(store, *losses(0.5), snapshot=short, at=time.time() - 60).folder
+    assert "still at it" not in mlobs("show", folder.run_id).stdout
+    store.senders.mkdir()
+    (store.senders / f"{os.getpid()}-abc.log").touch()
+    printed = mlobs("show", folder.run_id).stdout
+    assert "the sender is still at it" in printed
+    assert "python3 train.py --lr 0.1\n" in printed
+    assert "full value" not in printed

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
-from mlobs.read.record import RunRecord, load_run
+from mlobs.read.record import RunRecord
 from mlobs.repro.causes import causes, code_changes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
@@ -25,6 +25,7 @@ from mlobs.repro.program import Restored, command_of, folder_of, import_path, li
 from mlobs.repro.report import ReproReport
 from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
+from mlobs.repro.whole_run import load_whole_run
 
 EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
 
@@ -99,7 +100,8 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    return _Reproduction(Material.of(load_run(run, store=store)), wishes, tell or _silently).report()
+    tell = tell or _silently
+    return _Reproduction(Material.of(load_whole_run(run, store, tell)), wishes, tell).report()
 
 
 class _Reproduction:

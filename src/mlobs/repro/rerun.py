@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.variables import is_recorded
+from mlobs.repro.whole_run import when_captured
 
-CAPTURE_S = 60.0  # for the sender's snapshot of the repetition, which comes after the program's end
-LOOK_S = 0.1
 _TAIL_LINES = 15
 _OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "SLURM_")
 
@@ -69,7 +67,7 @@ def repeat(
     if run is None:
         problem = f"the repetition recorded no run like {like.name!r} (exit code {done.returncode})"
         return Repetition(done.returncode, output, None, f"{problem}{_last_words(output)}")
-    run = _when_captured(run)
+    run = when_captured(run)
     if run.status != like.status:
         problem = f"the repetition ended {run.status} {run.reason}{_last_words(output)}"
         return Repetition(done.returncode, output, run, problem)
@@ -117,19 +115,6 @@ def _is_named_like(one: RunRecord, like: RunRecord) -> bool:
 
 def _number(start: RunStarted | None) -> int:
     return start.number if start is not None else 0
-
-
-def _when_captured(run: RunRecord) -> RunRecord:
-    """Read the run again once its program's snapshot is complete, or will not be any more."""
-    from mlobs.repro.recipe import root_of
-
-    until = time.monotonic() + CAPTURE_S
-    while time.monotonic() < until:
-        if {"code", "environment"} <= root_of(run).snapshots.keys():
-            break
-        time.sleep(LOOK_S)
-        run = read_run(run.folder, liveness()) or run
-    return run
 
 
 def _last_words(output: Path) -> str:
