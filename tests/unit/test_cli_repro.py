@@ -316,6 +316,7 @@ def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
 
     document = as_json("reproduce", "latest", "--check-only")
     assert (document["exit_code"], document["is_ready"], document["repetitions"]) == (0, True, [])
+    assert document["folder"] is None
     assert mlobs("reproduce", "latest", "--check-only").stdout.startswith("CHECKED: ")
 
     document = as_json("reproduce", "latest")
@@ -349,6 +350,7 @@ def test_what_cannot_be_reproduced_says_why_and_exits_with_4(store):
     program_run(store, *losses(0.5), snapshot=[])
     printed = mlobs("reproduce", "latest", "--env", "current", code=4).stdout
     assert printed.startswith("UNVERIFIABLE: ")
+    assert "kept in" not in printed  # an empty folder is of no use
     for part in ("entry", "code", "environment", "native"):
         assert f"  obstacle: {part}: not captured" in printed
 

@@ -8,10 +8,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
@@ -26,22 +25,7 @@ from mlobs.repro.report import ReproReport
 from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
 from mlobs.repro.whole_run import load_whole_run
-
-EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How a run is to be done again, see `reproduce`."""
-
-    env: EnvironmentChoice = "auto"
-    check_data: bool = True
-    repeat: int = 2
-    tolerance: Tolerance = field(default_factory=Tolerance)
-    dest: Path | None = None
-    command: Sequence[str] = ()
-    link: Sequence[str] = ()
-    check_only: bool = False
+from mlobs.repro.wishes import EnvironmentChoice, Wishes
 
 
 def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its default
@@ -78,7 +62,7 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         atol: how far they may be apart absolutely.
         tolerances: another rtol for single metrics, by name.
         dest: a folder that does not exist yet, for code, environment and output; left out, a temporary
-            one, which is kept unless the verdict is identical.
+            one, which is kept if anything was run and the verdict is not identical.
         command: what to start instead of the recorded command, as a list.
         link: paths in the old working directory that the program needs and git ignores.
         check_only: check code, environment and data, and run nothing.
@@ -124,10 +108,17 @@ class _Reproduction:
             self._prepare_and_repeat()
         except MlobsError as error:
             self._obstacles.append(readable(error))
+        except BaseException:  # Ctrl-C: who stops it has no use for a half
+            self._tidy_up()
+            raise
         report = self._judged(time.perf_counter() - started)
-        if self._wishes.dest is None and report.verdict == "identical":
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if report.folder is None:
+            self._tidy_up()
         return report
+
+    def _tidy_up(self) -> None:
+        if self._wishes.dest is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _prepare_and_repeat(self) -> None:
         material, wishes = self._material, self._wishes
@@ -243,7 +234,7 @@ class _Reproduction:
             verdict = "inputs-differ"
         shown = self._comparisons[0] if self._comparisons else None
         doubts = shown.uncertain if shown and not shown.is_identical else ()
-        keeps = not (self._wishes.dest is None and verdict == "identical")
+        is_worth_a_look = verdict != "identical" and (self._repetitions or self._causes)
         return ReproReport(
             verdict=verdict,
             run_id=self._material.run.run_id,
@@ -260,7 +251,7 @@ class _Reproduction:
             points=shown.points if shown else 0,
             models=shown.models if shown else 0,
             ignored=shown.ignored if shown else (),
-            folder=str(self._folder) if keeps else None,
+            folder=str(self._folder) if self._wishes.dest or is_worth_a_look else None,
             seconds=round(seconds, 2),
             is_check_only=self._wishes.check_only,
         )

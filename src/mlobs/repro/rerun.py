@@ -14,6 +14,7 @@ from mlobs.errors import UsageError
 from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.launch import forwarding
 from mlobs.repro.variables import is_recorded
 from mlobs.repro.whole_run import when_captured
 
@@ -50,28 +51,37 @@ def repeat(
     store, output = Store(folder / "store"), folder / "output.log"
     variables = {**environment, RERUN_VARIABLE: str(store.path), "PYTHONUNBUFFERED": "1"}
     tell(f"running it again: {' '.join(command)}")
-    with output.open("wb") as file:
+    exit_code = _run(command, cwd, variables, output)
+    run = find_like(store, like)
+    if run is None:
+        problem = f"the repetition recorded no run like {like.name!r} (exit code {exit_code})"
+        return Repetition(exit_code, output, None, f"{problem}{_last_words(output)}")
+    run = when_captured(run)
+    if run.status != like.status:
+        reason = f" ({run.reason})" if run.reason else ""
+        problem = f"the run ended {like.status}, its repetition {run.status}{reason}{_last_words(output)}"
+        return Repetition(exit_code, output, run, problem)
+    return Repetition(exit_code, output, run)
+
+
+def _run(command: Sequence[str], cwd: Path, variables: Mapping[str, str], output: Path) -> int:
+    """Run a command to its end; who stops this process stops the program first."""
+    with output.open("wb") as file, forwarding() as forward:
         try:
-            done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
+            program = subprocess.Popen(  # noqa: S603 - the recorded program, which is what the user asked for
                 list(command),
-                check=False,
                 cwd=cwd,
-                env=variables,
+                env=dict(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
             )
         except OSError as error:
             raise UsageError(f"{command[0]!r} cannot be started: {error.strerror or error}") from error
-    run = find_like(store, like)
-    if run is None:
-        problem = f"the repetition recorded no run like {like.name!r} (exit code {done.returncode})"
-        return Repetition(done.returncode, output, None, f"{problem}{_last_words(output)}")
-    run = when_captured(run)
-    if run.status != like.status:
-        problem = f"the repetition ended {run.status} {run.reason}{_last_words(output)}"
-        return Repetition(done.returncode, output, run, problem)
-    return Repetition(done.returncode, output, run)
+        forward.to(program)
+        exit_code = program.wait()
+    forward.obey()
+    return exit_code
 
 
 def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
