@@ -313,6 +313,10 @@ def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
     assert str(folder) in printed
     assert (folder.parent / "as-it-was" / "data" / "README").read_text() == "of the data\n"
     assert "not empty" in mlobs("restore", "latest", "../as-it-was", code=2).stderr
+    mlobs("restore", "latest", "beside")
+    assert (folder / "beside" / "fit.py").read_bytes() == (
+        folder.parent / "as-it-was" / "fit.py"
+    ).read_bytes()
 
     document = as_json("reproduce", "latest", "--check-only")
     assert (document["exit_code"], document["is_ready"], document["repetitions"]) == (0, True, [])

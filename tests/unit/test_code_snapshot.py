@@ -612,7 +612,8 @@ def test_ctrl_c_ends_git_too(tmp_path):
     env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from pathlib import Path; from mlobs.repro.git import git; git(['fetch'], cwd=Path(), content=b'line\\n')"
+        "from pathlib import Path; from mlobs.repro.git import git\n"
+        "git(['fetch'], cwd=Path(), content=b'line\\n')"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:

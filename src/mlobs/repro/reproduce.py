@@ -136,7 +136,7 @@ class _Reproduction:
             self._checks += self._data.confirmed
             self._notes += self._data.unchecked
         command = list(wishes.command) or command_of(
-            material.entry, restored, python, material.run.params, material.executed
+            material.entry, restored, python, material.run.params, self._cells()
         )
         if wishes.check_only:
             self._checks.append(f"it can be started: {' '.join(command)}")
@@ -144,6 +144,15 @@ class _Reproduction:
         for number in range(1, wishes.repeat + 1):
             if self._repeat(command, cwd, self._variables(restored), number):
                 return
+
+    def _cells(self) -> Path | None:
+        """Copy a notebook's cells here: where they are kept is no place to run."""
+        executed = self._material.executed
+        if executed is None:
+            return None
+        place = self._folder / "cells"
+        place.mkdir()
+        return shutil.copyfile(executed, place / "executed.py")
 
     def _look_at_launch(self) -> None:
         """Refuse what one program alone cannot repeat; note what it can, but did not do at once."""
