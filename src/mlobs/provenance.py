@@ -21,6 +21,7 @@ Append = Callable[[Event], None]
 
 NATIVE, MODULES, NOTEBOOK, SEEDS = "native", "modules", "notebook", "seeds"  # parts of the snapshot
 _TICKS = 2  # the kernel tells the start in whole ticks of 10 ms; a file written just before is not edited
+_MOST_OWN = 1000  # names of modules in the journal, 80 bytes each
 _OFTEN_S = 60.0  # a sweep of short runs is described once a minute: 30 ms each would be a second of 33 runs
 
 
@@ -123,7 +124,7 @@ def _module_facts() -> dict[str, Any]:
         "local": len(found.local),
         "loose": [text_of(path) for path in found.loose],
         "changed": [text_of(path) for path in found.changed],
-        "ignored": [text_of(path) for path in found.ignored],
+        "own": [text_of(path) for path in found.inside[:_MOST_OWN]],
     }
 
 

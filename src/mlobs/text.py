@@ -42,6 +42,11 @@ def preview(text: str, limit: int, where: str) -> str:
     return text[: limit - len(end)] + end
 
 
+def shortened(text: str, limit: int, where: str) -> str:
+    """Return a text as it is, or its `preview` if it has more than `limit` characters."""
+    return text if len(text) <= limit else preview(text, limit, where)
+
+
 def log_line(log: Log) -> str:
     """Write one log event as text: time (UTC), where it came from, message, traceback."""
     time = datetime.fromtimestamp(log.at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")

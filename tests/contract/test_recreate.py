@@ -141,3 +141,14 @@ def test_a_package_from_version_control_is_asked_for_at_its_commit():
     package = Package("tiny", "1.0", source="git+https://github.com/me/tiny.git@c0ffee")
 
     assert requirement(package) == "tiny @ git+https://github.com/me/tiny.git@c0ffee"
+
+
+@pytest.mark.slow
+def test_a_build_that_pypi_never_has_is_refused_with_where_it_may_be(record, tool, tmp_path):
+    lacking = with_packages(record, Package("torch", "0.0.0+cpu"))
+
+    made = recreate(lacking, tmp_path / "env", tool=tool, log=tmp_path / "log.txt")
+
+    (said,) = made.missing
+    assert said.startswith(f"torch 0.0.0+cpu: {tool} cannot install it, see ")
+    assert said.endswith("UV_EXTRA_INDEX_URL or PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu")

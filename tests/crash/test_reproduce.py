@@ -1,6 +1,8 @@
 """Real trainings, run again from their record: every verdict, and what it names as the cause."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import venv
@@ -55,6 +57,17 @@ import mlobs
 with mlobs.Tracker("repro", store="store").start_run("noise") as run:
     for step in range(3):
         run.log_metric("draw", float(np.random.default_rng().normal()), step=step)
+"""
+SLOW = """
+import os, time
+import mlobs
+
+with mlobs.Tracker("repro", store="store").start_run("slow") as run:
+    run.log_metric("loss", 0.5)
+    if "SLOW" in os.environ:
+        with open("PLACE/started", "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(float(os.environ["SLOW"]))
 """
 SUMMING = """
 import mlobs
@@ -333,3 +346,20 @@ def test_the_environment_is_made_again_and_gives_the_same(place, tmp_path):
     assert (code, report["verdict"]) == (0, "identical"), report
     assert any("environment was made again" in one for one in report["checks"])
     assert (tmp_path / "again" / "venv").is_dir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_reproduction_stops_the_program_too(place, number):
+    train(place, SLOW.replace("PLACE", str(place)))
+    command = [sys.executable, "-m", "mlobs", "reproduce", "latest", "--store", "store"]
+    places, started = {"TMPDIR": str(place.parent), "SLOW": "600"}, place / "started"
+    with subprocess.Popen(command, cwd=place, env=environment(**places), start_new_session=True) as process:
+        pid = int(eventually(lambda: started.exists() and started.read_text()))
+
+        process.send_signal(number)
+
+        assert process.wait(timeout=60) != 0
+    assert not Path(f"/proc/{pid}").exists()
+    if number == signal.SIGINT:
+        assert list(place.parent.glob("mlobs-reproduce-*")) == []

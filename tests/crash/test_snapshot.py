@@ -214,3 +214,37 @@ def test_child_runs_have_recipes_of_their_own(tmp_path):
     eventually(lambda: all("mlobs.recipe" in record(tmp_path, one).tags for one in run_ids(tmp_path)))
     assert len({record(tmp_path, one).tags["mlobs.recipe"] for one in run_ids(tmp_path)}) == 3
     assert len({record(tmp_path, one).tags["mlobs.machine"] for one in run_ids(tmp_path)}) == 1
+
+
+def test_git_that_hangs_costs_the_program_no_time(tmp_path):
+    project, programs, gate = tmp_path / "project", tmp_path / "bin", tmp_path / "gate"
+    project.mkdir()
+    git(project, "init", "-q")
+    programs.mkdir()
+    gate.touch()
+    fake = write(programs, f"#!/bin/sh\nwhile [ -e {gate} ]; do sleep 0.05; done\nexit 1\n", "git")
+    fake.chmod(0o755)
+
+    try:
+        done = run(
+            project, TRACKED, timeout_s=20, MLOBS_REPRO="auto", PATH=f"{programs}:{os.environ['PATH']}"
+        )
+    finally:
+        gate.unlink()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert captured(project)["code"].facts["warnings"][0].startswith("captured as a plain folder: git ")
+
+
+def test_code_that_ran_and_that_git_ignores_is_named(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / ".gitignore").write_text("store\nmade.py\n")
+    (tmp_path / "made.py").write_text("")
+
+    done = run(tmp_path, "import made\n" + TRACKED, MLOBS_REPRO="auto")
+
+    assert done.returncode == 0, done.stderr
+    assert captured(tmp_path)["ignored"].facts == {"files": [str(tmp_path / "made.py")]}
+    report = mlobs.reproduce("latest", store=tmp_path / "store", check_only=True)
+    late = f"{tmp_path / 'made.py'} was imported, and git ignores it: it was not captured"
+    assert late in report.obstacles

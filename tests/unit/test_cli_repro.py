@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -258,6 +259,7 @@ def test_a_signal_to_run_reaches_the_program_and_its_end_is_awaited():
 
 _PROGRAM = """
 import sys
+import time
 from pathlib import Path
 import mlobs
 seeding = mlobs.seed_everything()
@@ -312,9 +314,14 @@ def test_a_program_is_restored_checked_and_reproduced(project, monkeypatch):
     assert str(folder) in printed
     assert (folder.parent / "as-it-was" / "data" / "README").read_text() == "of the data\n"
     assert "not empty" in mlobs("restore", "latest", "../as-it-was", code=2).stderr
+    mlobs("restore", "latest", "beside")
+    assert (folder / "beside" / "fit.py").read_bytes() == (
+        folder.parent / "as-it-was" / "fit.py"
+    ).read_bytes()
 
     document = as_json("reproduce", "latest", "--check-only")
     assert (document["exit_code"], document["is_ready"], document["repetitions"]) == (0, True, [])
+    assert document["folder"] is None
     assert mlobs("reproduce", "latest", "--check-only").stdout.startswith("CHECKED: ")
 
     document = as_json("reproduce", "latest")
@@ -381,6 +388,7 @@ def test_what_cannot_be_reproduced_says_why_and_exits_with_4(store):
     program_run(store, *losses(0.5), snapshot=[])
     printed = mlobs("reproduce", "latest", "--env", "current", code=4).stdout
     assert printed.startswith("UNVERIFIABLE: ")
+    assert "kept in" not in printed  # an empty folder is of no use
     for part in ("entry", "code", "environment", "native"):
         assert f"  obstacle: {part}: not captured" in printed
 
@@ -472,3 +480,15 @@ def test_show_says_in_a_line_what_each_part_of_the_snapshot_holds(store):
     ):
         assert line in shown, shown
     assert "a\\nb" in shown
+
+
+def test_show_says_of_a_snapshot_in_work_that_it_is_and_cuts_only_what_is_long(store):
+    short = [one for one in parts() if one.part == "entry"]
+    folder = program_run(store, *losses(0.5), snapshot=short, at=time.time() - 60).folder
+    assert "still at it" not in mlobs("show", folder.run_id).stdout
+    store.senders.mkdir()
+    (store.senders / f"{os.getpid()}-abc.log").touch()
+    printed = mlobs("show", folder.run_id).stdout
+    assert "the sender is still at it" in printed
+    assert "python3 train.py --lr 0.1\n" in printed
+    assert "full value" not in printed

@@ -3,6 +3,9 @@
 import hashlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -594,3 +597,31 @@ def test_a_secret_never_stays_in_the_scratch_folder(tmp_path, repository):
     snapshot = captured(tmp_path, repository)
 
     assert set(tmp_path.joinpath("scratch").iterdir()) == set(snapshot.packs.values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals between processes are POSIX's")
+def test_ctrl_c_ends_git_too(tmp_path):
+    """Git is in a group of its own: a terminal's key does not reach it."""
+    programs, started = tmp_path / "bin", tmp_path / "started"
+    programs.mkdir()
+    fake = programs / "git"
+    fake.write_text(
+        f"#!/bin/sh\nread line\necho $$ > {started}.new\nmv {started}.new {started}\nexec sleep 600\n"
+    )
+    fake.chmod(0o755)
+    env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pathlib import Path; from mlobs.repro.git import git\n"
+        "git(['fetch'], cwd=Path(), content=b'line\\n')"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        while not started.exists():
+            assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)

@@ -11,6 +11,8 @@ import pytest
 from git_repositories import new_repository, write
 
 import mlobs
+from mlobs.repro.code_root import CodeRoot
+from mlobs.repro.ignored_code import ignored_modules
 from mlobs.repro.modules import loaded_roots
 from mlobs.repro.places import is_too_wide, library_kind
 
@@ -98,9 +100,25 @@ def test_imported_modules_that_git_ignores_are_named(tmp_path):
     project = new_repository(tmp_path / "project", {"model.py": "", "kept_gen.py": ""})
     write(project, {".gitignore": "*_gen.py\n", "made_gen.py": ""})
 
-    found = found_by(project, "model, made_gen, kept_gen")
+    inside = [Path(path) for path in found_by(project, "model, made_gen, kept_gen")["inside"]]
 
-    assert found["ignored"] == [str(project / "made_gen.py")]
+    assert {path.name for path in inside} == {"model.py", "made_gen.py", "kept_gen.py", "train.py"}
+    assert ignored_modules([root_of(project)], inside) == [project / "made_gen.py"]
+
+
+def test_each_module_is_asked_of_the_repository_that_it_lies_in(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": "", ".gitignore": "*_gen.py\n"})
+    inner = new_repository(project / "inner", {"part_gen.py": "", "made.py": "", ".gitignore": "made.py\n"})
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    roots = [root_of(project), root_of(inner), root_of(plain, kind="plain")]
+    modules = [project / "model.py", inner / "part_gen.py", inner / "made.py", plain / "any_gen.py"]
+
+    assert ignored_modules(roots, [*modules, tmp_path / "elsewhere.py"]) == [inner / "made.py"]
+
+
+def root_of(folder, kind="git"):
+    return CodeRoot(path=str(folder), place="", tree="a" * 40, kind=kind)
 
 
 def test_what_only_pretends_to_be_a_module_does_no_harm():

@@ -8,7 +8,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mlobs.repro.notebooks import executed_notebook
+from mlobs.repro.notebooks import Notebook, executed_notebook
 
 ASK = """
 import json
@@ -47,9 +47,29 @@ def test_the_cells_are_there_as_they_ran_and_the_script_is_python(tmp_path, monk
     assert [source for _number, source in cells[:3]] == written[:3]
     assert [number for number, _source in cells] == [1, 2, 3, 4, 5]
     assert not is_out_of_order
-    assert "# %% [1]\n# %precision 3\nx = 1\n" in script
+    assert "# %% [1]\npass  # %precision 3\nx = 1\n" in script
     assert "hunter2" not in script + json.dumps(cells)
     ast.parse(script)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("%%time\nvalue = 3", 3),
+        ("%%capture output --no-stderr\nvalue = 4", 4),
+        ("value = 1\n%%javascript\n", 1),
+        ("%%bash\nvalue=7", None),
+        ("value = 5\nif value:\n    %matplotlib inline", 5),
+        ("value = (17\n    % 5)", 2),
+        ("value = 6\n!pip list", 6),
+    ],
+)
+def test_what_is_python_in_a_cell_runs_again(cell, value):
+    names = {"value": None}
+
+    exec(Notebook(((1, cell),), None, False).script, names)
+
+    assert names["value"] == value
 
 
 @pytest.mark.parametrize("order", [[1, 0], [0, 1, 1], [1]], ids=["turned round", "repeated", "left out"])

@@ -81,15 +81,9 @@ def test_it_is_that_of_the_new_one_also_if_the_old_lay_in_the_project():
     assert command(facts) == [str(PYTHON), "/new/venv/bin/fit-model"]
 
 
-def test_a_notebook_runs_its_cells_in_order_with_ipython_where_they_need_it():
+def test_a_notebook_runs_its_cells_as_they_were_run():
     facts = entry("notebook", "/p/fit.ipynb", ["python", "-m", "ipykernel_launcher", "-f", "/k.json"])
     assert command(facts, executed=Path("/s/executed.py")) == [str(PYTHON), "/s/executed.py"]
-    assert command(facts, executed=Path("/s/executed.ipy")) == [
-        str(PYTHON),
-        "-m",
-        "IPython",
-        "/s/executed.ipy",
-    ]
     with pytest.raises(UsageError, match=r"cells .* were not captured - type: mlobs reproduce RUN -- python"):
         command(facts)
 

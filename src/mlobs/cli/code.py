@@ -80,11 +80,10 @@ def restore(
     \b
     mlobs restore latest ../as-it-was
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
-    from mlobs.read.record import load_run
     from mlobs.repro.material import Material
-    from mlobs.repro.rerun import settled
+    from mlobs.repro.whole_run import load_whole_run
 
-    done = Material.of(settled(load_run(run, store=store))).restore(dest)
+    done = Material.of(load_whole_run(run, store)).restore(dest)
     for path, place in done.moved.items():
         typer.echo(f"{printable(path)} -> {printable(str(place))}")
     for one in done.excluded:

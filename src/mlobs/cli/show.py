@@ -20,7 +20,8 @@ from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.artifact import StoredArtifact
 from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord, load_run
-from mlobs.text import param_text, preview, printable, size
+from mlobs.repro.whole_run import is_being_captured
+from mlobs.text import param_text, printable, shortened, size
 
 MOST_CHARACTERS = 200  # of a value in a table for people; --json has all of it
 
@@ -192,8 +193,7 @@ def _print_pairs(title: str, values: Mapping[str, Any]) -> None:
     if values:
         print_title(title)
         texts = {name: param_text(value) for name, value in values.items()}
-        cut = {name: preview(text, MOST_CHARACTERS, "--json") for name, text in texts.items()}
-        shown = [[name, text if len(text) <= MOST_CHARACTERS else cut[name]] for name, text in texts.items()]
+        shown = [[name, shortened(text, MOST_CHARACTERS, "--json")] for name, text in texts.items()]
         print_table(("name", "value"), shown)
 
 
@@ -247,9 +247,14 @@ def _print_models(record: RunRecord) -> None:
 
 def _print_snapshot(record: RunRecord) -> None:
     rows = [
-        [part, f"missing: {one.missing}" if one.missing else preview(summary(one), MOST_CHARACTERS, "--json")]
+        [
+            part,
+            f"missing: {one.missing}" if one.missing else shortened(summary(one), MOST_CHARACTERS, "--json"),
+        ]
         for part, one in record.snapshots.items()
     ]
+    if is_being_captured(record):
+        rows.append(["code", "the sender is still at it"])
     if rows:
         print_title("snapshot")
         print_table(("part", "what"), rows)

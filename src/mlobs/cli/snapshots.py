@@ -37,7 +37,7 @@ def summary(one: Snapshot) -> str:
 def _code(facts: dict[str, Any]) -> Iterable[str]:
     if facts.get("commit"):
         yield f"commit {facts['commit'][:12]}" + (f" on {facts['branch']}" if facts.get("branch") else "")
-    yield "with changes" if facts.get("is_dirty") else f"{facts.get('kind')} without changes"
+    yield "with changes" if facts.get("is_dirty") else "without changes"
     yield f"tree {str(facts.get('tree'))[:12]}"
     yield f"pack of {size(facts.get('pack_bytes', 0))}"
     if facts.get("excluded"):

@@ -20,12 +20,15 @@ from mlobs.journal import access
 from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
 from mlobs.repro.code import CodeRoot, snapshot_code
+from mlobs.repro.code_root import shown
 from mlobs.repro.environment import capture_environment
 from mlobs.repro.gpus import capture_gpus
+from mlobs.repro.ignored_code import ignored_modules
 from mlobs.secrets import masked
 
 # parts of the snapshot
 CODE, PATCH, ENVIRONMENT, GPUS, FILES = "code", "patch", "environment", "gpus", "files"
+IGNORED = "ignored"
 LOOSE = "loose"  # the first folder of a place: code from beside the program's own
 _MOST_NAMED = 100
 
@@ -41,8 +44,10 @@ class Captured(NamedTuple):
 
 def capture(
     store: Store, start: RunStarted, entry: Mapping[str, Any], *, is_full: bool = False
-) -> list[Captured]:
+) -> Iterator[Captured]:
     """Capture the code and the environment of the program that opened a run, as they are now.
+
+    The parts come one by one, the slowest last: who records each at once loses none that was ready.
 
     `entry` says how it was started, see `entry_facts`. With `is_full` the code is kept whole, with what
     has been pushed, and the files of installed packages are compared with what was installed. What
@@ -53,9 +58,10 @@ def capture(
     """
     place = store.snapshots
     access.make_folder(place)
-    captured = _part(CODE, lambda: _code(place, start, entry, is_full=is_full))
-    captured += _part(ENVIRONMENT, lambda: _environment(place, Path(entry.get("cwd") or ".")))
-    return captured + (_part(FILES, _changed_files) if is_full else [])
+    yield from _part(CODE, lambda: _code(place, start, entry, is_full=is_full))
+    yield from _part(ENVIRONMENT, lambda: _environment(place, Path(entry.get("cwd") or ".")))
+    if is_full:
+        yield from _part(FILES, _changed_files)
 
 
 def capture_loose(
@@ -68,6 +74,17 @@ def capture_loose(
     """
     found = _part(CODE, lambda: _code(store.snapshots, start, entry, loose, is_full=is_full))
     return [one for one in found if one.part.startswith((f"{CODE}/{LOOSE}/", f"{PATCH}/{LOOSE}/"))]
+
+
+def capture_ignored(roots: Sequence[Mapping[str, Any]], own: Sequence[str]) -> list[Captured]:
+    """Name the program's `own` modules that are in none of the captured roots, for git ignores them."""
+
+    def find() -> Iterator[Captured]:
+        files = ignored_modules([msgspec.convert(one, CodeRoot) for one in roots], map(Path, own))
+        if files:
+            yield Captured(IGNORED, {"files": [shown(str(path)) for path in files]})
+
+    return _part(IGNORED, find)
 
 
 def record(captured: Iterable[Captured], writer: Writer) -> None:

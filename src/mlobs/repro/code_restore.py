@@ -58,6 +58,7 @@ def restore_code(
     """
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UsageError(f"{dest} is not empty, expected a new folder - name another one")
+    dest = dest.absolute()  # git runs in it, and a relative name would be below it then
     report = RestoreReport(dest)
     for root in sorted(roots, key=lambda one: one.place.count("/") + bool(one.place)):
         place = _place(dest, root)

@@ -8,6 +8,7 @@ configuration names is ever started, and no line end is converted - bytes are wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -83,6 +84,9 @@ def git(
     except subprocess.TimeoutExpired as error:
         _end(process)
         raise GitFailed(f"git {_verb(arguments)} did not end within {timeout_s:g} s in {cwd}") from error
+    except BaseException:  # Ctrl-C does not reach a group of its own
+        _end(process)
+        raise
     if process.returncode not in fine:
         said = masked(" ".join(err.decode("utf-8", "replace").split()))[:_SAID]
         raise GitFailed(f"git {_verb(arguments)} failed in {cwd} with {process.returncode}: {said}")
@@ -192,7 +196,8 @@ def _verb(arguments: Sequence[str]) -> str:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End git and what it started: a child that kept the pipe open would be waited for without end."""
     if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
     process.communicate()

@@ -15,7 +15,8 @@ from typing import Any
 from mlobs.errors import UsageError
 from mlobs.repro.seeds import CUBLAS, CUBLAS_DETERMINISTIC, HASH_SEED, SEED_VARIABLE, checked_seed
 
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+_ENDING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK")
+_FORWARDED = (*_ENDING, "SIGUSR1", "SIGUSR2")
 _FROM_TERMINAL = ("SIGINT", "SIGQUIT")
 _SIGNALLED = 128  # a shell's exit code for a program that a signal ended is 128 + its number
 
@@ -48,7 +49,7 @@ def launch(command: Sequence[str], env: Mapping[str, str]) -> int:
     """
     if not command:
         raise UsageError("there is no command to run - type: mlobs run --seed 7 -- python train.py")
-    with _forwarding() as forward:
+    with forwarding() as forward:
         try:
             child = subprocess.Popen(list(command), env=dict(env))  # noqa: S603 - the user typed it
         except OSError as error:
@@ -58,14 +59,18 @@ def launch(command: Sequence[str], env: Mapping[str, str]) -> int:
     return _SIGNALLED - code if code < 0 else code
 
 
-class _Forward:
+class Forward:
     """Sends signals on; those that come before the program runs wait for it."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
+        self._ending: int | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Pass a signal on, as its handler."""
+        if signal.Signals(number).name in _ENDING:
+            self._ending = number
         if signal.Signals(number).name in _FROM_TERMINAL and _is_in_front():
             return
         if self._child is None:
@@ -74,14 +79,21 @@ class _Forward:
             self._child.send_signal(number)  # does nothing to one that has ended
 
     def to(self, child: subprocess.Popen[bytes]) -> None:
+        """Send them to this program."""
         self._child = child
         for number in self._early:
             child.send_signal(number)
 
+    def obey(self) -> None:
+        """Behind `forwarding`: do as this process was asked to while the program ran, such as to end."""
+        if self._ending is not None:
+            signal.raise_signal(self._ending)
+
 
 @contextmanager
-def _forwarding() -> Iterator[_Forward]:
-    forward = _Forward()
+def forwarding() -> Iterator[Forward]:
+    """Pass on what this process is signalled meanwhile; elsewhere than in the main thread, nothing."""
+    forward = Forward()
     numbers = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
     earlier: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

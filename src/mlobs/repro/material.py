@@ -12,6 +12,7 @@ import msgspec
 from mlobs.errors import MlobsError, UsageError
 from mlobs.events import Snapshot
 from mlobs.read.record import RunRecord
+from mlobs.repro.capture import IGNORED
 from mlobs.repro.code_restore import RestoreReport, restore_code
 from mlobs.repro.code_root import CodeRoot
 from mlobs.repro.differences import Surroundings
@@ -117,7 +118,7 @@ class Material:
         late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
         late += [
             f"{path} was imported, and git ignores it: it was not captured"
-            for path in modules.get("ignored", ())
+            for path in self._facts(IGNORED).get("files", ())
         ]
         return late
 

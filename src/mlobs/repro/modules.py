@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from mlobs.repro.git import GitFailed, has_git, user_git
-from mlobs.repro.git_repository import find_repository
 from mlobs.repro.places import is_library, is_too_wide
 
 _ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
@@ -22,13 +20,14 @@ class LoadedModules:
 
     `local` are all of them. `loose` are the folders (or single files) outside of the program's own root that
     some were loaded from. `changed` were edited after the process started, so what ran may not be what lies
-    there. `ignored` lie in the root, but git ignores them, so a snapshot of it has them not.
+    there. `inside` lie in the root; some may be ignored by git, which is not asked here: this is the
+    training process.
     """
 
     local: tuple[Path, ...]
     loose: tuple[Path, ...]
     changed: tuple[Path, ...]
-    ignored: tuple[Path, ...]
+    inside: tuple[Path, ...]
 
 
 def loaded_roots(
@@ -53,7 +52,7 @@ def loaded_roots(
         local=tuple(local),
         loose=tuple(sorted(_outermost(beside))),
         changed=tuple(path for path in local if started_at is not None and _changed_at(path) > started_at),
-        ignored=tuple(_ignored(inside, top)),
+        inside=tuple(inside),
     )
 
 
@@ -98,23 +97,3 @@ def _changed_at(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # gone, or in an archive: nothing says that it was edited
         return 0.0
-
-
-def _ignored(files: list[Path], top: Path) -> list[Path]:
-    """Which files of a repository git ignores; none if there is no repository, or git does not answer."""
-    if not files or not has_git():
-        return []
-    try:
-        repository = find_repository(top)
-        if repository is None:
-            return []
-        place = ["--git-dir", str(repository.git_dir), "--work-tree", str(repository.top)]
-        settings = [
-            part for name, value in repository.tree_settings.items() for part in ("-c", f"{name}={value}")
-        ]
-        asked = [*settings, *place, "check-ignore", "-z", "--stdin"]
-        content = b"".join(os.fsencode(path.resolve()) + b"\0" for path in files)
-        out = user_git(asked, cwd=repository.top, content=content, fine=(0, 1))
-    except GitFailed:  # the snapshot of the code meets the same trouble, and says so
-        return []
-    return [Path(os.fsdecode(name)) for name in out.split(b"\0") if name]

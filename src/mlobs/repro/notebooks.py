@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from mlobs.repro.code_secrets import redacted
 
 _MAGIC = ("%", "!", "?")  # lines that IPython reads and Python cannot
+_AROUND_PYTHON = ("%%time", "%%capture", "%%prun")  # what is below runs once, as it stands
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Notebook:
 
     @property
     def script(self) -> str:
-        """The cells as one Python file, `# %%` before each; lines that only IPython reads are comments."""
+        """The cells as one Python file, `# %%` before each; lines that only IPython reads do nothing."""
         return "\n".join(f"# %% [{number}]\n{_as_python(source)}\n" for number, source in self.cells)
 
 
@@ -95,8 +98,26 @@ def _cells_of(path: Path) -> list[str]:
 
 
 def _as_python(source: str) -> str:
-    if source.lstrip().startswith("%%"):
-        return "\n".join(f"# {line}" for line in source.splitlines())
-    return "\n".join(
-        f"# {line}" if line.lstrip().startswith(_MAGIC) else line for line in source.splitlines()
-    )
+    if _is_python(source):
+        return source
+    lines = source.strip("\n").splitlines()
+    magic = lines[0].split()[0] if lines and lines[0].startswith("%%") else ""
+    if magic and magic not in _AROUND_PYTHON:  # another language
+        return "\n".join(f"# {line}" for line in lines)
+    return "\n".join(_python_line(line) for line in lines)
+
+
+def _python_line(line: str) -> str:
+    """A line of IPython's own as one that does nothing, and may be all that is in a block."""
+    code = line.lstrip()
+    return f"{line[: len(line) - len(code)]}pass  # {code}" if code.startswith(_MAGIC) else line
+
+
+def _is_python(source: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape was warned about when the cell ran
+            ast.parse(source)
+    except (SyntaxError, ValueError):  # ValueError: a null character
+        return False
+    return True

@@ -56,8 +56,7 @@ def command_of(
         case "notebook":
             if executed is None:
                 raise UsageError(_give_it("the cells of its notebook were not captured"))
-            runner = ["-m", "IPython"] if executed.suffix == ".ipy" else []
-            return [str(python), *runner, str(executed)]
+            return [str(python), str(executed)]
         case _:
             return [str(python), "-c", _call(entry, params)]
 

@@ -85,7 +85,16 @@ def _install(installer: Installer, python: Path, packages: Iterable[Package]) ->
             (last if one.name in _OWN else wanted).append(one)
     refused = [*_in_halves(installer, python, wanted), *_in_halves(installer, python, last)]
     reason = f"{installer.name} cannot install it, see {installer.log}"
-    return missing | {one.name: f"{one.name} {one.version}: {reason}" for one in refused}
+    return missing | {one.name: f"{one.name} {one.version}: {reason}{_index_hint(one)}" for one in refused}
+
+
+def _index_hint(package: Package) -> str:
+    """What to type for a build such as `2.13.0+cpu`: such versions are never on PyPI."""
+    if "+" not in package.version:
+        return ""
+    url = f"https://download.pytorch.org/whl/{package.version.partition('+')[2]}"
+    where = url if package.name.startswith("torch") else "URL"
+    return f" - PyPI has no such build, set UV_EXTRA_INDEX_URL or PIP_EXTRA_INDEX_URL={where}"
 
 
 def requirement(package: Package) -> str:

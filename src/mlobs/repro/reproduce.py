@@ -8,14 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import StoreLike
-from mlobs.read.record import RunRecord, load_run
+from mlobs.read.record import RunRecord
 from mlobs.repro.causes import causes, code_changes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
@@ -23,25 +22,11 @@ from mlobs.repro.launch import launch_environment
 from mlobs.repro.material import Material, readable
 from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
 from mlobs.repro.report import ReproReport
-from mlobs.repro.rerun import Repetition, own_package, repeat, settled, variables_of
+from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
+from mlobs.repro.whole_run import load_whole_run
+from mlobs.repro.wishes import EnvironmentChoice, Wishes
 from mlobs.secrets import public_arguments
-
-EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How a run is to be done again, see `reproduce`."""
-
-    env: EnvironmentChoice = "auto"
-    check_data: bool = True
-    repeat: int = 2
-    tolerance: Tolerance = field(default_factory=Tolerance)
-    dest: Path | None = None
-    command: Sequence[str] = ()
-    link: Sequence[str] = ()
-    check_only: bool = False
 
 
 def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its default
@@ -78,7 +63,7 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         atol: how far they may be apart absolutely.
         tolerances: another rtol for single metrics, by name.
         dest: a folder that does not exist yet, for code, environment and output; left out, a temporary
-            one, which is kept unless the verdict is identical.
+            one, which is kept if anything was run and the verdict is not identical.
         command: what to start instead of the recorded command, as a list.
         link: paths in the old working directory that the program needs and git ignores.
         check_only: check code, environment and data, and run nothing.
@@ -100,8 +85,8 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         link=tuple(link),
         check_only=check_only,
     )
-    material = Material.of(settled(load_run(run, store=store)))
-    return _Reproduction(material, wishes, tell or _silently).report()
+    tell = tell or _silently
+    return _Reproduction(Material.of(load_whole_run(run, store, tell)), wishes, tell).report()
 
 
 class _Reproduction:
@@ -124,10 +109,17 @@ class _Reproduction:
             self._prepare_and_repeat()
         except MlobsError as error:
             self._obstacles.append(readable(error))
+        except BaseException:  # Ctrl-C: who stops it has no use for a half
+            self._tidy_up()
+            raise
         report = self._judged(time.perf_counter() - started)
-        if self._wishes.dest is None and report.verdict == "identical":
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if report.folder is None:
+            self._tidy_up()
         return report
+
+    def _tidy_up(self) -> None:
+        if self._wishes.dest is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _prepare_and_repeat(self) -> None:
         material, wishes = self._material, self._wishes
@@ -145,7 +137,7 @@ class _Reproduction:
             self._checks += self._data.confirmed
             self._notes += self._data.unchecked
         command = list(wishes.command) or command_of(
-            material.entry, restored, python, material.run.params, material.executed
+            material.entry, restored, python, material.run.params, self._cells()
         )
         if wishes.check_only:
             self._checks.append(f"it can be started: {' '.join(public_arguments(command))}")
@@ -153,6 +145,15 @@ class _Reproduction:
         for number in range(1, wishes.repeat + 1):
             if self._repeat(command, cwd, self._variables(restored, python), number):
                 return
+
+    def _cells(self) -> Path | None:
+        """Copy a notebook's cells here: where they are kept is no place to run."""
+        executed = self._material.executed
+        if executed is None:
+            return None
+        place = self._folder / "cells"
+        place.mkdir()
+        return shutil.copyfile(executed, place / "executed.py")
 
     def _look_at_launch(self) -> None:
         """Refuse what one program alone cannot repeat; note what it can, but did not do at once."""
@@ -244,7 +245,7 @@ class _Reproduction:
             verdict = "inputs-differ"
         shown = self._comparisons[0] if self._comparisons else None
         doubts = shown.uncertain if shown and not shown.is_identical else ()
-        keeps = not (self._wishes.dest is None and verdict == "identical")
+        is_worth_a_look = verdict != "identical" and (self._repetitions or self._causes)
         return ReproReport(
             verdict=verdict,
             run_id=self._material.run.run_id,
@@ -261,7 +262,7 @@ class _Reproduction:
             points=shown.points if shown else 0,
             models=shown.models if shown else 0,
             ignored=shown.ignored if shown else (),
-            folder=str(self._folder) if keeps else None,
+            folder=str(self._folder) if self._wishes.dest or is_worth_a_look else None,
             seconds=round(seconds, 2),
             is_check_only=self._wishes.check_only,
         )

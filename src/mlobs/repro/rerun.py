@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from mlobs.errors import UsageError
 from mlobs.events import RunStarted
 from mlobs.journal.store import Store
 from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.repro.launch import forwarding
 from mlobs.repro.variables import is_recorded
+from mlobs.repro.whole_run import when_captured
 from mlobs.secrets import public_arguments
 
-CAPTURE_S = 60.0  # for the sender's snapshot, which may come after a program's end
-LOOK_S = 0.1
 _TAIL_LINES = 15
 _OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "SLURM_")
 
@@ -53,28 +52,37 @@ def repeat(
     store, output = Store(folder / "store"), folder / "output.log"
     variables = {**environment, RERUN_VARIABLE: str(store.path), "PYTHONUNBUFFERED": "1"}
     tell(f"running it again: {' '.join(public_arguments(command))}")
-    with output.open("wb") as file:
+    exit_code = _run(command, cwd, variables, output)
+    run = find_like(store, like)
+    if run is None:
+        problem = f"the repetition recorded no run like {like.name!r} (exit code {exit_code})"
+        return Repetition(exit_code, output, None, f"{problem}{_last_words(output)}")
+    run = when_captured(run)
+    if run.status != like.status:
+        reason = f" ({run.reason})" if run.reason else ""
+        problem = f"the run ended {like.status}, its repetition {run.status}{reason}{_last_words(output)}"
+        return Repetition(exit_code, output, run, problem)
+    return Repetition(exit_code, output, run)
+
+
+def _run(command: Sequence[str], cwd: Path, variables: Mapping[str, str], output: Path) -> int:
+    """Run a command to its end; who stops this process stops the program first."""
+    with output.open("wb") as file, forwarding() as forward:
         try:
-            done = subprocess.run(  # noqa: S603 - the recorded program, which is what the user asked for
+            program = subprocess.Popen(  # noqa: S603 - the recorded program, which is what the user asked for
                 list(command),
-                check=False,
                 cwd=cwd,
-                env=variables,
+                env=dict(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
             )
         except OSError as error:
             raise UsageError(f"{command[0]!r} cannot be started: {error.strerror or error}") from error
-    run = find_like(store, like)
-    if run is None:
-        problem = f"the repetition recorded no run like {like.name!r} (exit code {done.returncode})"
-        return Repetition(done.returncode, output, None, f"{problem}{_last_words(output)}")
-    run = _when_captured(run)
-    if run.status != like.status:
-        problem = f"the repetition ended {run.status} {run.reason}{_last_words(output)}"
-        return Repetition(done.returncode, output, run, problem)
-    return Repetition(done.returncode, output, run)
+        forward.to(program)
+        exit_code = program.wait()
+    forward.obey()
+    return exit_code
 
 
 def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
@@ -87,15 +95,6 @@ def variables_of(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[st
     mine = {name: value for name, value in now.items() if not name.startswith("MLOBS_")}
     was = {name: value for name, value in recorded.items() if _is_given_again(name) and name not in mine}
     return {**mine, **was}
-
-
-def settled(run: RunRecord) -> RunRecord:
-    """Return the run with its snapshot: just after a program's end, its sender may still be at it."""
-    from mlobs.repro.entry import ENTRY
-    from mlobs.repro.recipe import root_of
-
-    is_recent = run.ended is not None and time.time() - run.ended.timestamp() < CAPTURE_S
-    return _when_captured(run) if is_recent and ENTRY in root_of(run).snapshots else run
 
 
 def _is_given_again(name: str) -> bool:
@@ -127,19 +126,6 @@ def _is_named_like(one: RunRecord, like: RunRecord) -> bool:
 
 def _number(start: RunStarted | None) -> int:
     return start.number if start is not None else 0
-
-
-def _when_captured(run: RunRecord) -> RunRecord:
-    """Read the run again once its program's snapshot is complete, or will not be any more."""
-    from mlobs.repro.recipe import root_of
-
-    until = time.monotonic() + CAPTURE_S
-    while time.monotonic() < until:
-        if {"code", "environment"} <= root_of(run).snapshots.keys():
-            break
-        time.sleep(LOOK_S)
-        run = read_run(run.folder, liveness()) or run
-    return run
 
 
 def _last_words(output: Path) -> str:

@@ -12,12 +12,11 @@ import msgspec
 from mlobs.errors import MlobsError
 from mlobs.read.html import sections_html
 from mlobs.read.location import StoreLike
-from mlobs.read.record import load_run
 from mlobs.repro.causes import code_changes, seed_changes, start_changes
 from mlobs.repro.comparison import Divergence, Tolerance, compare
 from mlobs.repro.differences import diff_environments
 from mlobs.repro.material import Material, readable
-from mlobs.repro.rerun import settled
+from mlobs.repro.whole_run import load_whole_run
 
 _EXACT = Tolerance(rtol=0.0)
 
@@ -67,7 +66,7 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
         UsageError: there is no such run.
         StoreError: there is no such store.
     """
-    one, two = (Material.of(settled(load_run(run, store=store))) for run in (first, second))
+    one, two = (Material.of(load_whole_run(run, store)) for run in (first, second))
     found = compare(one.run, two.run, _EXACT)
     return RunDiff(
         runs=(one.run.run_id, two.run.run_id),

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from mlobs.errors import UsageError
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.record import RunRecord, liveness, load_run, read_run
+from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.causes import causes, code_changes
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.material import Material
 from mlobs.repro.recipe import RECIPE_TAG, Recipe, recipe_of
 from mlobs.repro.report import ReproReport
-from mlobs.repro.rerun import settled
 from mlobs.repro.verdict import Verdict, judge
+from mlobs.repro.whole_run import load_whole_run
 
 
 def verify(
@@ -36,12 +36,9 @@ def verify(
         StoreError: there is no such store.
     """
     started = time.perf_counter()
-    first = settled(load_run(run, store=store))
+    first = load_whole_run(run, store)
     recipe = recipe_of(first)
-    if other is not None:
-        second = settled(load_run(other, store=store))
-    else:
-        second = _latest_like(first, recipe, store)
+    second = load_whole_run(other, store) if other is not None else _latest_like(first, recipe, store)
     if second.run_id == first.run_id:
         raise UsageError(f"both are run {first.run_id} - name another one, or type: mlobs reproduce {run}")
     found, again = compare(first, second, Tolerance(rtol, atol)), recipe_of(second)

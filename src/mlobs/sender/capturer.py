@@ -110,24 +110,27 @@ class Capturer:
 
     def _capture(self, folder: RunFolder, level: str) -> None:
         from mlobs.repro.capture import CODE, capture, record
-        from mlobs.repro.entry import ENTRY
 
         run = read_run(folder, liveness())
         if run is None or run.latest is None or _is_captured(run, CODE):
             return
-        entry = run.snapshots.get(ENTRY, Snapshot(0.0, ENTRY, {})).facts
+        entry = _entry(run)
         wanted = (folder.store, entry.get("target"), entry.get("cwd"), level)
-        if self._latest is None or self._latest.wanted != wanted or not self._latest.is_fresh():
-            captured = capture(Store(folder.store), run.latest, entry, is_full=level == "full")
-            self._latest = _Latest(wanted, time.monotonic(), captured)
-        record(self._latest.captured, self._writer(folder))
+        if self._latest is not None and self._latest.wanted == wanted and self._latest.is_fresh():
+            record(self._latest.captured, self._writer(folder))
+            return
+        captured = []
+        for one in capture(Store(folder.store), run.latest, entry, is_full=level == "full"):
+            record([one], self._writer(folder))
+            captured.append(one)
+        self._latest = _Latest(wanted, time.monotonic(), captured)
 
     def _settle(self, folder: RunFolder) -> None:
         from mlobs.repro.recipe import recipe_tags
 
         try:
             run = read_run(folder, liveness())
-            if run is not None and self._capture_loose(folder, run):
+            if run is not None and self._capture_modules(folder, run):
                 run = read_run(folder, liveness())
             tags = None if run is None else recipe_tags(run)
             if tags is not None:
@@ -155,18 +158,24 @@ class Capturer:
                 writer.append(tags)
                 writer.close()
 
-    def _capture_loose(self, folder: RunFolder, run: RunRecord) -> bool:
-        """Capture the code that was loaded from elsewhere, once the program has said where that is."""
-        from mlobs.repro.capture import capture_loose, record
-        from mlobs.repro.entry import ENTRY
+    def _capture_modules(self, folder: RunFolder, run: RunRecord) -> bool:
+        """Capture what only the program's end tells: code from elsewhere, and what git ignores of its own."""
+        from mlobs.repro.capture import capture_ignored, capture_loose, record
+        from mlobs.repro.recipe import code_parts
 
         modules = run.snapshots.get("modules")
-        loose = [Path(one) for one in modules.facts.get("loose", ())] if modules is not None else []
-        if not loose or run.latest is None:
+        if modules is None or run.latest is None:
             return False
-        entry = run.snapshots.get(ENTRY, Snapshot(0.0, ENTRY, {})).facts
-        record(capture_loose(Store(folder.store), run.latest, entry, loose), self._writer(folder))
-        return True
+        loose = [Path(one) for one in modules.facts.get("loose", ())]
+        captured = []
+        if loose:
+            captured += capture_loose(Store(folder.store), run.latest, _entry(run), loose)
+        if own := modules.facts.get("own"):
+            roots = [one.facts for one in code_parts(run).values() if one.missing is None]
+            captured += capture_ignored(roots, own)
+        if captured:
+            record(captured, self._writer(folder))
+        return bool(captured)
 
     def _writer(self, folder: RunFolder) -> Writer:
         if folder.path not in self._writers:
@@ -178,3 +187,9 @@ def _is_captured(record: RunRecord, part: str) -> bool:
     """An earlier sender of this very attempt has captured it."""
     found = record.snapshots.get(part)
     return found is not None and record.latest is not None and found.at >= record.latest.at
+
+
+def _entry(record: RunRecord) -> dict[str, Any]:
+    from mlobs.repro.entry import ENTRY
+
+    return record.snapshots.get(ENTRY, Snapshot(0.0, ENTRY, {})).facts
