@@ -15,3 +15,13 @@ os.environ.setdefault("MLOBS_REPRO", "off")
 def _a_budget_of_its_own():
     """Each test is a program of its own, as far as waiting for delivery goes: others have spent theirs."""
     program().budget = Budget()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed may be no UTF-8; a worker that hands it over as it is would end there."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

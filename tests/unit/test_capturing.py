@@ -44,7 +44,7 @@ def run_program(folder, source, **env):
     done = subprocess.run(
         [sys.executable, str(path)],
         cwd=folder,
-        env={**ENVIRONMENT, "MLOBS_STORE": str(folder / "store"), **env},
+        env={**ENVIRONMENT, "MLOBS_STORE": str(folder / "store"), "MLOBS_REPRO": "off", **env},
         capture_output=True,
         text=True,
         timeout=60,
