@@ -138,10 +138,11 @@ class SenderProcess:
                 self._tell(order)
 
     def ended(self, folder: RunFolder) -> None:
-        """Tell the sender; one that died learns it from the journal."""
+        """Tell the sender; start another if it died, which captures what the first did not."""
         with self._lock, self._setbacks.said():
-            if self.is_alive():
-                self._tell(RunEnded(os.fsencode(folder.path)))
+            if not self.is_alive():
+                self._start()
+            self._tell(RunEnded(os.fsencode(folder.path)))
 
     def flush(self) -> None:
         """Tell the sender that somebody waits; start another if it died."""

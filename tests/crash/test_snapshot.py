@@ -248,3 +248,22 @@ def test_code_that_ran_and_that_git_ignores_is_named(tmp_path):
     report = mlobs.reproduce("latest", store=tmp_path / "store", check_only=True)
     late = f"{tmp_path / 'made.py'} was imported, and git ignores it: it was not captured"
     assert late in report.obstacles
+
+
+KILLING = """
+import os, signal
+import mlobs
+from mlobs.program import program
+
+with mlobs.Tracker("snap", store="store").start_run("only") as run:
+    sender = program()._senders["process"]._process
+    os.kill(sender.pid, signal.SIGKILL)
+    sender.wait()
+"""
+
+
+def test_a_sender_that_was_killed_while_it_captured_is_replaced(tmp_path):
+    done = run(tmp_path, KILLING, MLOBS_REPRO="auto")
+
+    assert done.returncode == 0, done.stderr
+    assert captured(tmp_path)["code"].missing is None
