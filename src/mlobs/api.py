@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
+from mlobs.config import working_directory
 from mlobs.decorator import LogReturn, tracked
 from mlobs.journal.process import is_data_worker
 from mlobs.program import program
@@ -149,7 +150,7 @@ set_tags = _on_current(Run.set_tags)
 def _default_tracker() -> Tracker:
     """The tracker of the settings as they are now; a new one only when they changed."""
     variables = frozenset(item for item in os.environ.items() if item[0].startswith("MLOBS_"))
-    return _tracker_for(Path.cwd(), variables)
+    return _tracker_for(working_directory(), variables)
 
 
 @functools.lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ from mlobs.config_file import ConfigFile, nearest_file
 from mlobs.errors import UsageError
 from mlobs.settings import SETTINGS, Setting, Settings
 
-__all__ = ["SETTINGS", "Setting", "Settings", "load_settings"]
+__all__ = ["SETTINGS", "Setting", "Settings", "load_settings", "working_directory"]
 
 RERUN_VARIABLE = (
     "MLOBS_RERUN_STORE"  # set by `mlobs reproduce`: all is recorded there, whatever the program asks for
@@ -34,6 +34,18 @@ _RESEMBLANCE = 0.7  # of difflib, 0 to 1: STOR is a typing error of STORE, TEAM 
 class _Found(NamedTuple):
     value: Any
     origin: str
+
+
+def working_directory() -> Path:
+    """The folder that this process is in.
+
+    Raises:
+        UsageError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the working directory was deleted - type: cd to a folder that exists") from error
 
 
 def load_settings(*, cwd: Path, env: Mapping[str, str], **arguments: Any) -> Settings:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mlobs.backend import Backend
-from mlobs.config import load_settings
+from mlobs.config import load_settings, working_directory
 from mlobs.delivery.registry import build
 from mlobs.errors import UsageError
 from mlobs.events import BackendSpec
@@ -70,7 +70,7 @@ def attached(run: Carried, store: str | os.PathLike[str] | None) -> Opened:
         UsageError: this process's configuration is wrong.
         StoreError: only with `on_error="raise"`: the store cannot be written.
     """
-    here = load_settings(cwd=Path.cwd(), env=os.environ, store=store)
+    here = load_settings(cwd=working_directory(), env=os.environ, store=store)
     place = here.store if store is not None else Path(run.store or here.store)
     settings = replace(here, **{**run.settings, "experiment": run.experiment, "store": place})
     found = tuple(_buildable(run.backends, here.backend_options))

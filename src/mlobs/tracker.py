@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from mlobs.backend import Backend
-from mlobs.config import Settings, load_settings
+from mlobs.config import Settings, load_settings, working_directory
 from mlobs.decorator import LogReturn, tracked
 from mlobs.delivery.registry import can_travel, missing_package, public_spec, resolve, spec_of
 from mlobs.errors import MissingPackage, UsageError
@@ -94,7 +94,7 @@ class Tracker:
         repro: Literal["auto", "full", "off"] | None = None,
     ) -> None:
         self.settings: Settings = load_settings(
-            cwd=Path.cwd(),
+            cwd=working_directory(),
             env=os.environ,
             experiment=experiment,
             store=store,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import mlobs
 from mlobs.config import SETTINGS, Settings, load_settings
 from mlobs.errors import UsageError
 
@@ -242,3 +243,13 @@ def test_the_parser_is_imported_only_for_a_file(tmp_path: Path) -> None:
         "assert not {'tomllib', 'tomli', 'difflib'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    with pytest.raises(UsageError, match="the working directory was deleted"):
+        mlobs.start_run()

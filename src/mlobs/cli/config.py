@@ -9,7 +9,7 @@ from typing import Any
 
 from mlobs.cli.options import JsonOption
 from mlobs.cli.output import print_json, print_table, print_title
-from mlobs.config import SETTINGS, Settings, load_settings
+from mlobs.config import SETTINGS, Settings, load_settings, working_directory
 from mlobs.delivery.registry import public_spec, resolve, spec_of
 from mlobs.errors import UsageError
 from mlobs.text import param_text
@@ -27,7 +27,7 @@ def config(*, as_json: JsonOption = False) -> None:
 
     Options of backends are printed unless they are secrets.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
-    settings = load_settings(cwd=Path.cwd(), env=os.environ)
+    settings = load_settings(cwd=working_directory(), env=os.environ)
     options = {name: public_options(settings, name) for name in settings.backend_options}
     if as_json:
         print_json(_document(settings, options))

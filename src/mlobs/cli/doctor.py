@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ from mlobs.cli.checks import (
 )
 from mlobs.cli.options import JsonOption, StoreOption
 from mlobs.cli.output import print_json, print_table
-from mlobs.config import Settings, load_settings
+from mlobs.config import Settings, load_settings, working_directory
 from mlobs.delivery.grid import grid
 from mlobs.delivery.registry import known_names, resolve
 from mlobs.journal.store import Store
@@ -52,7 +51,7 @@ def doctor(
 
     Nothing is sent and nothing is imported from vendors. Exits with 1 if something is wrong.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
-    settings = load_settings(cwd=Path.cwd(), env=os.environ, store=store)
+    settings = load_settings(cwd=working_directory(), env=os.environ, store=store)
     if capabilities:
         _show_grid(settings, as_json=as_json)
         return

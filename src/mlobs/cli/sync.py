@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -91,10 +90,10 @@ def deliver(
 
     `options` holds the parameters of backends by their names, beside those of the settings.
     """
-    from mlobs.config import load_settings
+    from mlobs.config import load_settings, working_directory
     from mlobs.sender import foreground
 
-    settings = load_settings(cwd=Path.cwd(), env=os.environ)
+    settings = load_settings(cwd=working_directory(), env=os.environ)
     done = foreground.sync(
         folders,
         only=only,

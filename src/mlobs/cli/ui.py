@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,11 +40,11 @@ def ui(
     They show what was sent to the backends of the settings, else to those that the newest runs of the
     store named. Each gets a free port of 127.0.0.1; of a server that runs elsewhere the address is printed.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
-    from mlobs.config import load_settings
+    from mlobs.config import load_settings, working_directory
     from mlobs.viewing.choice import backends_to_view, viewers
     from mlobs.viewing.programs import Program
 
-    settings = load_settings(cwd=Path.cwd(), env=os.environ)
+    settings = load_settings(cwd=working_directory(), env=os.environ)
     found, without = viewers(backends_to_view(open_store(store), settings, backend or ()))
     for name, why in without.items():
         typer.echo(f"{name}: {printable(why)}", err=True)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mlobs.backend import Backend
@@ -80,9 +79,9 @@ def destination(to: str | Backend, options: Mapping[str, Any]) -> tuple[str, dic
         if options:
             raise UsageError("options go with a backend's name; this is a backend, which has its own")
         return _place(resolve([to], {})[0], is_named=False)
-    from mlobs.config import load_settings
+    from mlobs.config import load_settings, working_directory
 
-    known = dict(load_settings(cwd=Path.cwd(), env=os.environ).backend_options.get(to, {}))
+    known = dict(load_settings(cwd=working_directory(), env=os.environ).backend_options.get(to, {}))
     if not options:
         resolve([to], {to: known})
         return to, known

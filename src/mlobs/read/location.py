@@ -23,9 +23,9 @@ def open_store(store: StoreLike = None) -> Store:
     if isinstance(store, Store):
         return store
     if store is None:
-        from mlobs.config import load_settings
+        from mlobs.config import load_settings, working_directory
 
-        return Store(load_settings(cwd=Path.cwd(), env=os.environ).store)
+        return Store(load_settings(cwd=working_directory(), env=os.environ).store)
     path = Path(store).expanduser().absolute()
     if not path.is_dir():
         raise StoreError(
