@@ -243,7 +243,7 @@ def test_another_sender_goes_on_with_the_samples(tmp_path):
 run = tracker().start_run()
 while not pathlib.Path("stop").exists():
     time.sleep(0.1)
-    run._opened.plan.sending(is_sampling=True).revive()
+    run._opened.plan.sending(run._opened.plan.watch).revive()
 """
     with running(tmp_path, START + source) as training:
         eventually(lambda: samples(tmp_path))

@@ -22,7 +22,10 @@ def demo(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [sys.executable, EXAMPLE], cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MLOBS_")},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLOBS_")},
+            "MLOBS_FINISH_TIMEOUT_S": "200",  # machines of continuous integration are slow
+        },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     output = cwd / "demo-output"

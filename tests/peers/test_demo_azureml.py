@@ -26,7 +26,8 @@ def demo(tmp_path_factory):
     with azureml_service() as service:
         own = ("MLOBS_", "AZUREML_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        env = {**kept, **service.environment("demo-job"), "HOME": str(cwd)}
+        patience = {"MLOBS_FINISH_TIMEOUT_S": "200"}  # machines of continuous integration are slow
+        env = {**kept, **patience, **service.environment("demo-job"), "HOME": str(cwd)}
         command = [sys.executable, EXAMPLE]
         done = subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False
