@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typer.testing import CliRunner
 from mlobs.cli.app import app
 from mlobs.events import Metrics, Params, RunFinished
 from mlobs.journal.store import Store
+from mlobs.read.live import LiveRuns
+from mlobs.read.log_tail import LogTail
 
 MLOBS = [sys.executable, "-m", "mlobs"]
 _APART = (
@@ -245,6 +248,28 @@ def test_watch_sees_new_values_the_end_and_new_runs(store):
     _, errors = process.communicate(timeout=30)
     second.close()
     assert (process.returncode, errors) == (0, "")
+
+
+def test_watch_forgets_a_run_that_is_removed(store):
+    folder, writer = open_run(store, Metrics(5001.0, 1, {"loss": 0.5}), at=5000.0)
+    live = LiveRuns(store)
+    seen = [[one.summary.run_id for one in live.look()[0]]]
+    writer.close()
+    shutil.rmtree(folder.path)
+    running, ended = live.look()
+
+    assert (seen, running, ended) == ([[folder.run_id]], [], [])
+
+
+def test_tail_ends_when_the_run_that_it_follows_is_removed(store):
+    folder, writer = open_run(store, Metrics(5001.0, 1, {"loss": 0.5}), at=5000.0)
+    tail = LogTail(folder)
+    before = (tail.read(), tail.has_ended())
+    writer.close()
+    shutil.rmtree(folder.path)
+
+    assert before == ([], False)
+    assert (tail.read(), tail.has_ended()) == ([], True)
 
 
 def test_watch_on_a_terminal_is_a_table_and_ctrl_c_leaves_it_clean(store):

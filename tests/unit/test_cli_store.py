@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -298,6 +299,39 @@ def test_what_was_cached_of_a_run_goes_after_the_run(store):
 
     assert kinds(gc("--yes")) == ["cache"]
     assert [path.name for path in points.iterdir()] == [run.run_id]
+
+
+def test_a_cache_that_was_not_written_to_its_end_is_swept_up(store):
+    store.cache.mkdir()
+    for name in ("runs", ".runs.1a2b3c4d"):
+        (store.cache / name).write_bytes(b"some")
+        age(store.cache / name)
+
+    assert kinds(gc("--yes")) == ["cache"]
+    assert [path.name for path in store.cache.iterdir()] == ["runs"]
+
+
+def test_gc_goes_on_beside_somebody_who_deletes_what_it_looks_at(store):
+    folder = record_run(store)
+    blobs = folder.path / "blobs"
+    blobs.mkdir()
+    stop = threading.Event()
+
+    def deliver():
+        while not stop.is_set():
+            for number in range(20):
+                (blobs / f"w-{number}.tmp").write_bytes(b"some")
+                (blobs / f"w-{number}.tmp").unlink()
+
+    sender = threading.Thread(target=deliver)
+    sender.start()
+    try:
+        found = [garbage.find_garbage(store, time.time()) for _ in range(300)]
+    finally:
+        stop.set()
+        sender.join()
+
+    assert not any(one.garbage for one in found)
 
 
 def test_output_of_senders_goes_after_a_week(store):
