@@ -14,8 +14,9 @@ from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
     JsonOption,
+    MetricArgument,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
 )
@@ -46,7 +47,7 @@ class Mode(str, Enum):
 
 
 def best(  # noqa: PLR0913 - each is an option of its own
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
+    metric: MetricArgument,
     *,
     mode: Annotated[
         Mode | None,
@@ -54,9 +55,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     ] = None,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many runs; 0 is all.")] = DEFAULT_LIMIT,

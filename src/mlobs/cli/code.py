@@ -10,7 +10,7 @@ import typer
 from msgspec import to_builtins
 
 from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, RunArgument, StoreOption
 from mlobs.cli.output import print_json, print_title
 from mlobs.text import printable
 
@@ -65,12 +65,7 @@ def diff(
 
 
 def restore(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that does not exist yet.")],
     *,
     store: StoreOption = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlobs.cli.columns import cell, short
-from mlobs.cli.options import CsvOption, JsonOption, StoreOption
+from mlobs.cli.options import CsvOption, JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
 from mlobs.text import duration as in_units
 from mlobs.text import printable
@@ -25,10 +25,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN RUN...", help="Ids, the beginnings of ids, or latest. The first leads."),
-    ],
+    runs: Annotated[list[str], runs_argument("The first leads.", "RUN RUN...")],
     *,
     store: StoreOption = None,
     show_all: Annotated[

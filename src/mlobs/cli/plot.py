@@ -14,10 +14,12 @@ from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
     JsonOption,
+    MetricArgument,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
+    runs_argument,
 )
 from mlobs.cli.output import iso, print_csv, print_json
 from mlobs.errors import MissingPackage, UsageError
@@ -38,11 +40,8 @@ _COLOURS = (4, 3, 2, 1, 5, 6, 12, 8)  # of the terminal's own palette: readable 
 
 
 def plot(  # noqa: PLR0913 - each is an option of its own
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN...]", help=f"Ids, or beginnings. Default: the newest {MOST_RUNS}."),
-    ] = None,
+    metric: MetricArgument,
+    runs: Annotated[list[str] | None, runs_argument(f"Default: the newest {MOST_RUNS}.")] = None,
     *,
     smooth: Annotated[
         float | None,
@@ -54,9 +53,7 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     height: Annotated[int | None, typer.Option(min=_LEAST[1], help="Lines. Default: most of it.")] = None,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     as_json: JsonOption = False,

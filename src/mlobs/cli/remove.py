@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import print_json, print_table
 from mlobs.errors import UsageError
 from mlobs.read.location import open_store
@@ -24,12 +23,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def rm(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...", help="Ids, beginnings of ids, or latest.", autocompletion=complete_run
-        ),
-    ],
+    runs: Annotated[list[str], runs_argument(metavar="RUN...")],
     *,
     yes: YesOption = False,
     force: Annotated[

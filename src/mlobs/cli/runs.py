@@ -15,7 +15,7 @@ from mlobs.cli.options import (
     ExperimentOption,
     JsonOption,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
 )
@@ -37,9 +37,7 @@ def runs(  # noqa: PLR0913 - each is an option of its own
     *,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     columns: Annotated[

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import print_json
 from mlobs.cli.show import delivery_document, print_delivery
 from mlobs.errors import UsageError
@@ -24,14 +23,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Ids, beginnings of ids, or latest. Default: all.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument("Default: all.")] = None,
     *,
     backend: Annotated[
         list[str] | None,
