@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlobs.errors import UsageError
 from mlobs.events import Dataset
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.location import StoreLike, open_store
+from mlobs.read.location import StoreLike, find_runs, open_store
 from mlobs.read.record import RunRecord, load_run
 from mlobs.repro.comparison import model_differences
 from mlobs.repro.differences import diff_environments
@@ -107,9 +107,8 @@ def compare(runs: Iterable[str], *, store: StoreLike = None) -> RunComparison:
         UsageError: there is no such run, or they are fewer than two.
         StoreError: there is no such store.
     """
-    names = [runs] if isinstance(runs, str) else list(runs)
     opened = open_store(store)
-    ids = list(dict.fromkeys(opened.find(name).run_id for name in names))
+    ids = [folder.run_id for folder in find_runs(opened, runs)]
     if len(ids) < 2:  # noqa: PLR2004 - a comparison
         raise UsageError(f"compare got {len(ids)} run(s); expected two or more, such as compare([ID, ID])")
     return compare_records([load_run(run_id, store=opened) for run_id in ids])

@@ -182,6 +182,15 @@ def test_plot_gives_the_points_and_smooths_them(ids):
     assert json.loads(mlobs("plot", "loss", ids[0], "--time", "--json").stdout)[0]["elapsed_s"] == 1.0
 
 
+def test_plot_names_the_runs_that_were_asked_for_and_are_not_drawn(store, ids):
+    other = record_run(store, Metrics(9001.0, 0, {"auc": 0.5}), at=9000.0).run_id
+    result = mlobs("plot", "loss", ids[0], other, "--json")
+
+    assert {point["run_id"] for point in json.loads(result.stdout)} == {ids[0]}
+    assert other in result.stderr
+    assert ids[0] not in result.stderr
+
+
 def test_plot_says_what_cannot_be_drawn(store):
     pytest.importorskip("plotext")
     assert "did you mean 'loss'?" in mlobs("plot", "lss", code=2).stderr

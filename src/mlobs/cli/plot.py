@@ -26,7 +26,7 @@ from mlobs.errors import MissingPackage, UsageError
 from mlobs.journal.store import Store
 from mlobs.names import nearest_names
 from mlobs.read.frames import Choice, read_runs
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -84,12 +84,18 @@ def plot(  # noqa: PLR0913 - each is an option of its own
 
 def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -> dict[str, str]:
     """The runs to draw: what to call each, by its id."""
-    wanted = {store.find(run).run_id for run in runs} if runs else None
+    wanted = {folder.run_id for folder in find_runs(store, runs)} if runs else None
     taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
     having = [one for one in taken if metric in one.metrics]
     if not having:
         known = dict.fromkeys(name for one in taken for name in one.metrics)
         raise UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, list(known))}")
+    without = sorted((wanted or set()) - {one.run_id for one in having})
+    if without:
+        typer.echo(
+            f"not drawn, for want of {metric!r} or as other runs were asked for: {', '.join(without)}",
+            err=True,
+        )
     if wanted is None and len(having) > MOST_RUNS:
         typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]

@@ -8,7 +8,7 @@ import typer
 
 from mlobs.cli.options import StoreOption, runs_argument
 from mlobs.cli.sync import deliver
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 
@@ -34,7 +34,7 @@ def repair(
     from mlobs.sender import repair as repairing
 
     opened = open_store(store)
-    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    folders = find_runs(opened, runs) if runs else list(opened.runs())
     done = [repairing.repair(one, is_named=bool(runs), is_forced=force) for one in folders]
     for one in done:
         if runs or not one.had_ended:

@@ -15,7 +15,7 @@ from mlobs.cli.output import print_json
 from mlobs.cli.show import delivery_document, print_delivery
 from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def sync(
     Exits with 1 if something is still pending.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     opened = open_store(store)
-    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    folders = find_runs(opened, runs) if runs else list(opened.runs())
     if restart:
         _forget(folders if runs else [], restart)
     deliver(folders, only=backend or (), as_json=as_json)
