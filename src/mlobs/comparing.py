@@ -70,13 +70,13 @@ class RunComparison:
 
     def __str__(self) -> str:
         parts = [self.runs.to_string()]
-        parts += [f"{title}\n{frame.fillna('').to_string()}" for title, frame in self._frames()]
+        parts += [f"{title}\n{frame.to_string()}" for title, frame in self._frames()]
         parts += [f"{title}\n" + "\n".join(lines) for title, lines in self._listed()]
         return "\n\n".join([*parts, *([] if self else ["nothing differs"])])
 
     def _repr_html_(self) -> str:
         parts = [self.runs.to_html()]
-        parts += [f"<h4>{escape(title)}</h4>{frame.to_html(na_rep='')}" for title, frame in self._frames()]
+        parts += [f"<h4>{escape(title)}</h4>{frame.to_html()}" for title, frame in self._frames()]
         parts += [
             f"<h4>{escape(title)}</h4><pre>{escape(chr(10).join(lines))}</pre>"
             for title, lines in self._listed()
@@ -87,7 +87,7 @@ class RunComparison:
         for name in _TABLES:
             frame = getattr(self, name)
             if len(frame):
-                yield name, frame.astype(object).where(frame.notna(), None)
+                yield name, _without_none(frame)
 
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
         for name in _LISTS:
@@ -124,7 +124,7 @@ def compare_records(records: Sequence[RunRecord]) -> RunComparison:
         "experiment": [one.experiment for one in records],
         "status": [one.status for one in records],
         "started": [one.started for one in records],
-        "duration_s": [_duration_s(one) for one in records],
+        "duration_s": [one.duration_s for one in records],
     }
     materials = [Material.of(one) for one in records]
     return RunComparison(
@@ -149,6 +149,17 @@ def differing_rows(frame: pd.DataFrame) -> list[bool]:
 def _differing(frame: pd.DataFrame) -> pd.DataFrame:
     found: pd.DataFrame = frame[differing_rows(frame)]
     return found
+
+
+def _without_none(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a run lacks is empty; NaN stays, which is a value that it recorded."""
+    import pandas as pd
+
+    columns = {
+        name: pd.Series(["" if value is None else value for value in frame[name]], frame.index, dtype=object)
+        for name in frame.columns
+    }
+    return pd.DataFrame(columns)
 
 
 def _text(value: Any) -> str:
@@ -187,9 +198,3 @@ def _pairwise(
 ) -> dict[str, tuple[str, ...]]:
     first, *others = materials
     return {other.run.run_id: tuple(differences(first, other)) for other in others}
-
-
-def _duration_s(record: RunRecord) -> float | None:
-    if record.started is None or record.ended is None:
-        return None
-    return (record.ended - record.started).total_seconds()

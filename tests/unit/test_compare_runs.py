@@ -68,6 +68,16 @@ def test_a_comparison_can_be_read_at_a_terminal_and_in_a_notebook(tmp_path):
     assert "<b>" not in found._repr_html_()
 
 
+def test_a_value_that_is_nan_is_not_taken_for_one_that_is_missing(tmp_path):
+    store = Store(tmp_path)
+    record_run(store, Metrics(1001.0, 0, {"loss": float("nan")}), at=1000.0)
+    record_run(store, Metrics(2001.0, 0, {"auc": 0.5}), at=2000.0)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    (line,) = [line for line in str(found).splitlines() if line.startswith("loss")]
+    assert line.split() == ["loss", "NaN"]
+    assert found._repr_html_().count("NaN") == 1
+
+
 @pytest.mark.parametrize("runs", [[], ["latest"], ["latest", "latest"], "latest"])
 def test_one_run_cannot_be_compared(store, runs):
     with pytest.raises(UsageError, match="expected two or more"):

@@ -8,12 +8,12 @@ from typing import Any
 
 from mlobs.cli.output import moment, number
 from mlobs.errors import UsageError
+from mlobs.read.aggregates import AGGREGATES
 from mlobs.read.run_summary import RunSummary
-from mlobs.text import param_text, preview
+from mlobs.text import param_text, shortened
 
 FACTS = ("run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id")
 _MORE_FACTS = ("duration_s",)
-_AGGREGATES = ("last", "first", "min", "max", "mean")
 
 
 def value_of(run: RunSummary, key: str) -> Any:
@@ -35,7 +35,7 @@ def _of_metric(run: RunSummary, name: str) -> float | None:
     if name in run.metrics:
         return run.metrics[name].last
     stem, _, aggregate = name.rpartition(".")
-    if stem in run.metrics and aggregate in _AGGREGATES:
+    if stem in run.metrics and aggregate in AGGREGATES:
         value: float = getattr(run.metrics[stem], aggregate)
         return value
     return None
@@ -76,8 +76,7 @@ def cell(value: Any) -> str:
 
 def short(value: Any, most: int) -> str:
     """A param in a table for people, in at most so many characters."""
-    text = "" if value is None else param_text(value)
-    return text if len(text) <= most else preview(text, most, "--json")
+    return "" if value is None else shortened(param_text(value), most, "--json")
 
 
 def _has(value: Any) -> bool:

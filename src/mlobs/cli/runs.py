@@ -168,7 +168,7 @@ def _print(found: Sequence[RunSummary], sort: str | None) -> None:
             run.name,
             f"{run.status} (stale)" if run.is_stale else run.status,
             moment(run.started),
-            duration(run.started, run.ended),
+            duration(run.duration_s),
             *(cell(value_of(run, key)) for key in extra),
             *(cell(value_of(run, f"metrics.{name}")) for name in metrics),
         ]

@@ -165,7 +165,7 @@ def _print_facts(record: RunRecord) -> None:
         "reason": record.reason,
         "started": f"{moment(record.started)} UTC" if record.started else "",
         "ended": f"{moment(record.ended)} UTC" if record.ended else "",
-        "took": duration(record.started, record.ended),
+        "took": duration(record.duration_s),
         "parent": record.parent_run_id or "",
         "attempt": str(start.attempt) if start and start.attempt > 1 else "",
         "resumed from": (start.resumed_from or "") if start else "",

@@ -13,7 +13,9 @@ from mlobs.read.location import find_runs
 def choose(
     store: Store, runs: str | Iterable[str] | None, *, experiment: str | None = None
 ) -> list[RunFolder]:
-    """Return these runs, or all of the experiment, or all there are; each once, in the order given, else oldest first.
+    """Return these runs, each once and in the order given, or all of the experiment, or all there are.
+
+    The latter come oldest first.
 
     Raises:
         UsageError: one is not in the store, or there are none, or both are given.

@@ -25,7 +25,8 @@ from typing import TextIO
 
 from mlobs.errors import UsageError
 from mlobs.events import Metrics, Params, RunFinished, RunStarted, Tags
-from mlobs.moving.source import NOBODY, Piece, SourceRun
+from mlobs.moving.source import Piece, SourceRun
+from mlobs.read.status import NOBODY
 
 _RUN = ("run", "run_id")
 _KEY = ("key", "metric", "name", "tag")

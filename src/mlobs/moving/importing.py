@@ -19,7 +19,6 @@ from mlobs.moving.held import Held, origin_of
 from mlobs.moving.source import (
     IMPORTED_FROM,
     IMPORTED_PLACE,
-    NOBODY,
     Imported,
     Outcome,
     Payload,
@@ -28,6 +27,7 @@ from mlobs.moving.source import (
 )
 from mlobs.moving.turn import turn
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.status import NOBODY
 
 KINDS = ("mlflow", "tensorboard", "wandb", "csv")
 _SAFE_ID = re.compile(r"[\w-][\w.-]{0,200}")  # it names a folder

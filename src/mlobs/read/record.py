@@ -148,6 +148,13 @@ class RunRecord:
         """The run that this one is a child of."""
         return self.start.parent_run_id if self.start is not None else None
 
+    @property
+    def duration_s(self) -> float | None:
+        """How long it took, in seconds; None while it runs."""
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds()
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """All points in long form, as `mlobs.metrics` returns them."""
