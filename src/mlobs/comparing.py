@@ -185,12 +185,13 @@ def _of_training(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _datasets(used: Iterable[Dataset]) -> dict[str, str]:
     """Versions and fingerprints, each short, by name and context."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for one in used:
         scheme, _, digest = one.fingerprint.rpartition(":")
         version = f"{one.version} " if one.version else ""
-        found[f"{one.name} ({one.context})"] = f"{version}{scheme}:{digest[:_HEAD]}".lstrip(":")
-    return found
+        text = f"{version}{scheme}:{digest[:_HEAD]}".lstrip(":")
+        found.setdefault(f"{one.name} ({one.context})", []).append(text)
+    return {name: ", ".join(dict.fromkeys(texts)) for name, texts in found.items()}
 
 
 def _pairwise(

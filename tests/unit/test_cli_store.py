@@ -13,11 +13,13 @@ import mlobs
 from mlobs.cli.app import app
 from mlobs.delivery.claim import Claim
 from mlobs.delivery.report import report
+from mlobs.delivery.start import find_start
 from mlobs.delivery.state import Doubted, LaneChanged, StateWriter
 from mlobs.events import BackendSpec, Dataset, Metrics
 from mlobs.journal.blobs import link_file
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import Store
+from mlobs.read.record import liveness, read_run
 from mlobs.repro import capture
 from mlobs.repro.registry import register, versions
 from mlobs.sender.foreground import sync
@@ -332,6 +334,15 @@ def test_gc_goes_on_beside_somebody_who_deletes_what_it_looks_at(store):
         sender.join()
 
     assert not any(one.garbage for one in found)
+
+
+def test_a_run_that_was_removed_after_it_was_listed_is_one_that_recorded_nothing(store):
+    folder = record_run(store)
+    (listed,) = store.runs()
+    removal.remove(removal.candidates(store, [folder])[0])
+
+    assert (listed.journals(), find_start(listed), read_run(listed, liveness())) == ([], None, None)
+    assert removal.own_bytes(listed.path) == 0
 
 
 def test_output_of_senders_goes_after_a_week(store):

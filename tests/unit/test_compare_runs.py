@@ -78,6 +78,14 @@ def test_a_value_that_is_nan_is_not_taken_for_one_that_is_missing(tmp_path):
     assert found._repr_html_().count("NaN") == 1
 
 
+def test_datasets_of_one_name_are_all_compared(tmp_path):
+    store = Store(tmp_path)
+    for at, digests in ((1000.0, ("1", "2")), (2000.0, ("3", "2"))):
+        record_run(store, *(Dataset(at, "a", None, f"b3:{one * 64}", "content") for one in digests), at=at)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    assert found.datasets.iloc[0].tolist() == [f"b3:{a * 12}, b3:{'2' * 12}" for a in "13"]
+
+
 @pytest.mark.parametrize("runs", [[], ["latest"], ["latest", "latest"], "latest"])
 def test_one_run_cannot_be_compared(store, runs):
     with pytest.raises(UsageError, match="expected two or more"):

@@ -79,7 +79,7 @@ def remove(one: Candidate) -> None:
 
 def own_bytes(path: Path) -> int:
     """Bytes that a folder's files take, without those that have another name somewhere else."""
-    return sum(_own_bytes(file) for file in path.rglob("*") if not file.is_dir())
+    return sum(_own_bytes(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
 def _own_bytes(file: Path) -> int:
