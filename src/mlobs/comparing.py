@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mlobs.errors import UsageError
+from mlobs.errors import MlobsError, UsageError
 from mlobs.events import Dataset
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.location import StoreLike, find_runs, open_store
-from mlobs.read.record import RunRecord, load_run
+from mlobs.read.record import RunRecord
 from mlobs.repro.comparison import model_differences
 from mlobs.repro.differences import diff_environments
-from mlobs.repro.material import Material
+from mlobs.repro.material import Material, readable
 from mlobs.repro.run_diff import code_diff, entry_diff
+from mlobs.repro.whole_run import load_whole_run
 from mlobs.text import param_text
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def compare(runs: Iterable[str], *, store: StoreLike = None) -> RunComparison:
     ids = [folder.run_id for folder in find_runs(opened, runs)]
     if len(ids) < 2:  # noqa: PLR2004 - a comparison
         raise UsageError(f"compare got {len(ids)} run(s); expected two or more, such as compare([ID, ID])")
-    return compare_records([load_run(run_id, store=opened) for run_id in ids])
+    return compare_records([load_whole_run(run_id, opened) for run_id in ids])
 
 
 def compare_records(records: Sequence[RunRecord]) -> RunComparison:
@@ -133,12 +134,27 @@ def compare_records(records: Sequence[RunRecord]) -> RunComparison:
         all_metrics=_table(ids, [_of_training(one.last_metrics) for one in records], "metric"),
         all_datasets=_table(ids, [_datasets(one.datasets) for one in records], "dataset"),
         start=_pairwise(materials, entry_diff),
-        environment=_pairwise(
-            materials, lambda one, other: diff_environments(one.surroundings, other.surroundings)
-        ),
+        environment=_pairwise(materials, environment_diff),
         code=_pairwise(materials, code_diff),
         models=_pairwise(materials, lambda one, other: model_differences(one.run, other.run)),
     )
+
+
+def environment_diff(one: Material, other: Material) -> list[str]:
+    """Say what is other in the environments and machines."""
+    return diff_environments(one.surroundings, other.surroundings)
+
+
+def lines_of(
+    differences: Callable[[Material, Material], Iterable[str]], first: Material, second: Material
+) -> tuple[str, ...]:
+    """The lines that tell what differs, or one that says why nobody can tell: a file that is not here."""
+    try:
+        return tuple(differences(first, second))
+    except MlobsError as error:
+        return (f"cannot be compared here: {readable(error)}",)
+    except OSError as error:
+        return (f"cannot be compared here: {error}",)
 
 
 def differing_rows(frame: pd.DataFrame) -> list[bool]:
@@ -198,4 +214,4 @@ def _pairwise(
     materials: Sequence[Material], differences: Callable[[Material, Material], Iterable[str]]
 ) -> dict[str, tuple[str, ...]]:
     first, *others = materials
-    return {other.run.run_id: tuple(differences(first, other)) for other in others}
+    return {other.run.run_id: lines_of(differences, first, other) for other in others}
