@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from mlobs.events import Process, RunFinished
+from mlobs.read.moments import EPOCH, utc
 from mlobs.read.scan import Scan
 
 _NO_OPENER = "the record of the process that opened it is not in this store"
@@ -64,7 +64,7 @@ def judge(
 
 
 def _elsewhere(seen: float, now: float) -> Verdict:
-    when = f"{datetime.fromtimestamp(seen, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    when = f"{utc(seen) or EPOCH:%Y-%m-%d %H:%M:%S} UTC"
     if now - seen < STALE_AFTER_S:
         return Verdict("RUNNING", f"on another host; last sign of life {when}", seen=seen)
     reason = f"stale: no sign of life from its host since {when} - `mlobs repair` ends it"
