@@ -102,7 +102,8 @@ class RunComparison:
 def compare(runs: Iterable[str], *, store: StoreLike = None) -> RunComparison:
     """Return what differs between two or more runs; the first is the one that others are compared with.
 
-    `runs` are ids, unique beginnings, or "latest".
+    `runs` are ids, unique beginnings, or "latest". Of one that has just ended it waits until the sender has
+    captured what it was made of, for at most a minute. Where a captured file is not here, a line says so.
 
     Raises:
         UsageError: there is no such run, or they are fewer than two.

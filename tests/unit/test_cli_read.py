@@ -199,6 +199,12 @@ def test_plot_says_what_cannot_be_drawn(store):
     assert "no positive finite values" in mlobs("plot", "neg", "--log", code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["best", "plot"])
+def test_what_is_missing_is_told_apart_a_metric_or_any_run(store, command):
+    assert "did you mean 'loss'" in mlobs(command, "los", code=2).stderr
+    assert f"no such runs in {store.path}" in mlobs(command, "loss", "--experiment", "other", code=2).stderr
+
+
 def test_many_points_are_thinned_and_keep_their_extremes(store):
     pytest.importorskip("plotext")
     values = [1.0] * 20_000

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.columns import short
+from mlobs.cli.columns import short, without_metric
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -22,9 +22,7 @@ from mlobs.cli.options import (
 )
 from mlobs.cli.output import iso, moment, number, print_csv, print_json, print_table
 from mlobs.cli.runs import document
-from mlobs.errors import UsageError
 from mlobs.journal.store import Store
-from mlobs.names import SYSTEM_PREFIX, nearest_names
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store
 from mlobs.read.point_cache import PointReader
@@ -76,7 +74,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    ranked = _ranked(list(read_runs(opened, choice)), metric, which)
+    ranked = _ranked(opened, list(read_runs(opened, choice)), metric, which)
     rows = [(run, value, _step_of(opened, run, metric, value)) for run, value in ranked[: limit or None]]
     if as_json:
         print_json([document(run) | {"metric": metric, "best": value, "step": at} for run, value, at in rows])
@@ -90,15 +88,12 @@ def best(  # noqa: PLR0913 - each is an option of its own
         _print(rows, metric, which)
 
 
-def _ranked(runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
+def _ranked(store: Store, runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
     having = [
         (run, float(getattr(run.metrics[metric], which.value))) for run in runs if metric in run.metrics
     ]
     if not having:
-        names = dict.fromkeys(
-            name for run in runs for name in run.metrics if not name.startswith(SYSTEM_PREFIX)
-        )
-        raise UsageError(f"no run has a metric {metric!r}; {nearest_names(metric, list(names))}")
+        raise without_metric(runs, metric, store)
     numbers = [item for item in having if not math.isnan(item[1])]
     return sorted(numbers, key=lambda item: item[1], reverse=which is Mode.MAX)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from mlobs.cli.output import moment, number
 from mlobs.errors import UsageError
+from mlobs.journal.store import Store
+from mlobs.names import SYSTEM_PREFIX, nearest_names
 from mlobs.read.aggregates import AGGREGATES
 from mlobs.read.run_summary import RunSummary
 from mlobs.text import param_text, shortened
@@ -63,6 +65,15 @@ def sort_runs(found: Sequence[RunSummary], key: str, *, is_reversed: bool) -> li
     lacking = [run for value, run in zip(values, found, strict=True) if not _has(value)]
     having.sort(key=lambda item: item[0], reverse=is_reversed)
     return [run for _, run in having] + lacking
+
+
+def without_metric(runs: Sequence[RunSummary], metric: str, store: Store) -> UsageError:
+    """The error that none of the chosen runs has the metric, or that there are none."""
+    if not runs:
+        return UsageError(f"no such runs in {store.path} - `mlobs runs` lists those that there are")
+    names = dict.fromkeys(name for run in runs for name in run.metrics)
+    known = [name for name in names if not name.startswith(SYSTEM_PREFIX) or metric.startswith(SYSTEM_PREFIX)]
+    return UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, known)}")
 
 
 def cell(value: Any) -> str:

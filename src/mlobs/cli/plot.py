@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlobs.cli.columns import without_metric
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -24,7 +25,6 @@ from mlobs.cli.options import (
 from mlobs.cli.output import iso, print_csv, print_json
 from mlobs.errors import MissingPackage, UsageError
 from mlobs.journal.store import Store
-from mlobs.names import nearest_names
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
@@ -88,8 +88,7 @@ def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -
     taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
     having = [one for one in taken if metric in one.metrics]
     if not having:
-        known = dict.fromkeys(name for one in taken for name in one.metrics)
-        raise UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, list(known))}")
+        raise without_metric(taken, metric, store)
     without = sorted((wanted or set()) - {one.run_id for one in having})
     if without:
         typer.echo(
