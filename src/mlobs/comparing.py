@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mlobs.errors import UsageError
+from mlobs.errors import MlobsError, UsageError
 from mlobs.events import Dataset
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.location import StoreLike, open_store
-from mlobs.read.record import RunRecord, load_run
+from mlobs.read.location import StoreLike, find_runs, open_store
+from mlobs.read.record import RunRecord
 from mlobs.repro.comparison import model_differences
 from mlobs.repro.differences import diff_environments
-from mlobs.repro.material import Material
+from mlobs.repro.material import Material, readable
 from mlobs.repro.run_diff import code_diff, entry_diff
+from mlobs.repro.whole_run import load_whole_run
 from mlobs.text import param_text
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class RunComparison:
 
     def __str__(self) -> str:
         parts = [self.runs.to_string()]
-        parts += [f"{title}\n{frame.fillna('').to_string()}" for title, frame in self._frames()]
+        parts += [f"{title}\n{frame.to_string()}" for title, frame in self._frames()]
         parts += [f"{title}\n" + "\n".join(lines) for title, lines in self._listed()]
         return "\n\n".join([*parts, *([] if self else ["nothing differs"])])
 
     def _repr_html_(self) -> str:
         parts = [self.runs.to_html()]
-        parts += [f"<h4>{escape(title)}</h4>{frame.to_html(na_rep='')}" for title, frame in self._frames()]
+        parts += [f"<h4>{escape(title)}</h4>{frame.to_html()}" for title, frame in self._frames()]
         parts += [
             f"<h4>{escape(title)}</h4><pre>{escape(chr(10).join(lines))}</pre>"
             for title, lines in self._listed()
@@ -87,7 +88,7 @@ class RunComparison:
         for name in _TABLES:
             frame = getattr(self, name)
             if len(frame):
-                yield name, frame.astype(object).where(frame.notna(), None)
+                yield name, _without_none(frame)
 
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
         for name in _LISTS:
@@ -101,18 +102,18 @@ class RunComparison:
 def compare(runs: Iterable[str], *, store: StoreLike = None) -> RunComparison:
     """Return what differs between two or more runs; the first is the one that others are compared with.
 
-    `runs` are ids, unique beginnings, or "latest".
+    `runs` are ids, unique beginnings, or "latest". Of one that has just ended it waits until the sender has
+    captured what it was made of, for at most a minute. Where a captured file is not here, a line says so.
 
     Raises:
         UsageError: there is no such run, or they are fewer than two.
         StoreError: there is no such store.
     """
-    names = [runs] if isinstance(runs, str) else list(runs)
     opened = open_store(store)
-    ids = list(dict.fromkeys(opened.find(name).run_id for name in names))
+    ids = [folder.run_id for folder in find_runs(opened, runs)]
     if len(ids) < 2:  # noqa: PLR2004 - a comparison
         raise UsageError(f"compare got {len(ids)} run(s); expected two or more, such as compare([ID, ID])")
-    return compare_records([load_run(run_id, store=opened) for run_id in ids])
+    return compare_records([load_whole_run(run_id, opened) for run_id in ids])
 
 
 def compare_records(records: Sequence[RunRecord]) -> RunComparison:
@@ -125,7 +126,7 @@ def compare_records(records: Sequence[RunRecord]) -> RunComparison:
         "experiment": [one.experiment for one in records],
         "status": [one.status for one in records],
         "started": [one.started for one in records],
-        "duration_s": [_duration_s(one) for one in records],
+        "duration_s": [one.duration_s for one in records],
     }
     materials = [Material.of(one) for one in records]
     return RunComparison(
@@ -134,12 +135,27 @@ def compare_records(records: Sequence[RunRecord]) -> RunComparison:
         all_metrics=_table(ids, [_of_training(one.last_metrics) for one in records], "metric"),
         all_datasets=_table(ids, [_datasets(one.datasets) for one in records], "dataset"),
         start=_pairwise(materials, entry_diff),
-        environment=_pairwise(
-            materials, lambda one, other: diff_environments(one.surroundings, other.surroundings)
-        ),
+        environment=_pairwise(materials, environment_diff),
         code=_pairwise(materials, code_diff),
         models=_pairwise(materials, lambda one, other: model_differences(one.run, other.run)),
     )
+
+
+def environment_diff(one: Material, other: Material) -> list[str]:
+    """Say what is other in the environments and machines."""
+    return diff_environments(one.surroundings, other.surroundings)
+
+
+def lines_of(
+    differences: Callable[[Material, Material], Iterable[str]], first: Material, second: Material
+) -> tuple[str, ...]:
+    """The lines that tell what differs, or one that says why nobody can tell: a file that is not here."""
+    try:
+        return tuple(differences(first, second))
+    except MlobsError as error:
+        return (f"cannot be compared here: {readable(error)}",)
+    except OSError as error:
+        return (f"cannot be compared here: {error}",)
 
 
 def differing_rows(frame: pd.DataFrame) -> list[bool]:
@@ -150,6 +166,17 @@ def differing_rows(frame: pd.DataFrame) -> list[bool]:
 def _differing(frame: pd.DataFrame) -> pd.DataFrame:
     found: pd.DataFrame = frame[differing_rows(frame)]
     return found
+
+
+def _without_none(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a run lacks is empty; NaN stays, which is a value that it recorded."""
+    import pandas as pd
+
+    columns = {
+        name: pd.Series(["" if value is None else value for value in frame[name]], frame.index, dtype=object)
+        for name in frame.columns
+    }
+    return pd.DataFrame(columns)
 
 
 def _text(value: Any) -> str:
@@ -175,22 +202,17 @@ def _of_training(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _datasets(used: Iterable[Dataset]) -> dict[str, str]:
     """Versions and fingerprints, each short, by name and context."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for one in used:
         scheme, _, digest = one.fingerprint.rpartition(":")
         version = f"{one.version} " if one.version else ""
-        found[f"{one.name} ({one.context})"] = f"{version}{scheme}:{digest[:_HEAD]}".lstrip(":")
-    return found
+        text = f"{version}{scheme}:{digest[:_HEAD]}".lstrip(":")
+        found.setdefault(f"{one.name} ({one.context})", []).append(text)
+    return {name: ", ".join(dict.fromkeys(texts)) for name, texts in found.items()}
 
 
 def _pairwise(
     materials: Sequence[Material], differences: Callable[[Material, Material], Iterable[str]]
 ) -> dict[str, tuple[str, ...]]:
     first, *others = materials
-    return {other.run.run_id: tuple(differences(first, other)) for other in others}
-
-
-def _duration_s(record: RunRecord) -> float | None:
-    if record.started is None or record.ended is None:
-        return None
-    return (record.ended - record.started).total_seconds()
+    return {other.run.run_id: lines_of(differences, first, other) for other in others}

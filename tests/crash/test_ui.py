@@ -157,6 +157,23 @@ def mlobs_ui(folder, *arguments, **more):
     )
 
 
+def test_ctrl_c_before_a_page_answers_leaves_quietly(tmp_path):
+    (tmp_path / "runs").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlobs", "ui", "--backend", "tensorboard"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr.readline().startswith("starting")
+    process.send_signal(signal.SIGINT)
+
+    _, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_a_server_elsewhere_is_named_and_not_started(tmp_path):
     (tmp_path / "mlobs.toml").write_text('[backends.mlflow]\ntracking_uri = "http://user:secret@far:5000"\n')
 

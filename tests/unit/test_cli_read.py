@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typer.testing import CliRunner
 from mlobs.cli.app import app
 from mlobs.events import Metrics, Params, RunFinished
 from mlobs.journal.store import Store
+from mlobs.read.live import LiveRuns
+from mlobs.read.log_tail import LogTail
 
 MLOBS = [sys.executable, "-m", "mlobs"]
 _APART = (
@@ -179,12 +182,27 @@ def test_plot_gives_the_points_and_smooths_them(ids):
     assert json.loads(mlobs("plot", "loss", ids[0], "--time", "--json").stdout)[0]["elapsed_s"] == 1.0
 
 
+def test_plot_names_the_runs_that_were_asked_for_and_are_not_drawn(store, ids):
+    other = record_run(store, Metrics(9001.0, 0, {"auc": 0.5}), at=9000.0).run_id
+    result = mlobs("plot", "loss", ids[0], other, "--json")
+
+    assert {point["run_id"] for point in json.loads(result.stdout)} == {ids[0]}
+    assert other in result.stderr
+    assert ids[0] not in result.stderr
+
+
 def test_plot_says_what_cannot_be_drawn(store):
     pytest.importorskip("plotext")
     assert "did you mean 'loss'?" in mlobs("plot", "lss", code=2).stderr
     record_run(store, Metrics(9001.0, 0, {"bad": float("nan"), "neg": -1.0}), at=9000.0)
     assert "no finite values" in mlobs("plot", "bad", code=2).stderr
     assert "no positive finite values" in mlobs("plot", "neg", "--log", code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["best", "plot"])
+def test_what_is_missing_is_told_apart_a_metric_or_any_run(store, command):
+    assert "did you mean 'loss'" in mlobs(command, "los", code=2).stderr
+    assert f"no such runs in {store.path}" in mlobs(command, "loss", "--experiment", "other", code=2).stderr
 
 
 def test_many_points_are_thinned_and_keep_their_extremes(store):
@@ -245,6 +263,28 @@ def test_watch_sees_new_values_the_end_and_new_runs(store):
     _, errors = process.communicate(timeout=30)
     second.close()
     assert (process.returncode, errors) == (0, "")
+
+
+def test_watch_forgets_a_run_that_is_removed(store):
+    folder, writer = open_run(store, Metrics(5001.0, 1, {"loss": 0.5}), at=5000.0)
+    live = LiveRuns(store)
+    seen = [[one.summary.run_id for one in live.look()[0]]]
+    writer.close()
+    shutil.rmtree(folder.path)
+    running, ended = live.look()
+
+    assert (seen, running, ended) == ([[folder.run_id]], [], [])
+
+
+def test_tail_ends_when_the_run_that_it_follows_is_removed(store):
+    folder, writer = open_run(store, Metrics(5001.0, 1, {"loss": 0.5}), at=5000.0)
+    tail = LogTail(folder)
+    before = (tail.read(), tail.has_ended())
+    writer.close()
+    shutil.rmtree(folder.path)
+
+    assert before == ([], False)
+    assert (tail.read(), tail.has_ended()) == ([], True)
 
 
 def test_watch_on_a_terminal_is_a_table_and_ctrl_c_leaves_it_clean(store):

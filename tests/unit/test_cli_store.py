@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -12,11 +13,13 @@ import mlobs
 from mlobs.cli.app import app
 from mlobs.delivery.claim import Claim
 from mlobs.delivery.report import report
+from mlobs.delivery.start import find_start
 from mlobs.delivery.state import Doubted, LaneChanged, StateWriter
 from mlobs.events import BackendSpec, Dataset, Metrics
 from mlobs.journal.blobs import link_file
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import Store
+from mlobs.read.record import liveness, read_run
 from mlobs.repro import capture
 from mlobs.repro.registry import register, versions
 from mlobs.sender.foreground import sync
@@ -298,6 +301,48 @@ def test_what_was_cached_of_a_run_goes_after_the_run(store):
 
     assert kinds(gc("--yes")) == ["cache"]
     assert [path.name for path in points.iterdir()] == [run.run_id]
+
+
+def test_a_cache_that_was_not_written_to_its_end_is_swept_up(store):
+    store.cache.mkdir()
+    for name in ("runs", ".runs.1a2b3c4d"):
+        (store.cache / name).write_bytes(b"some")
+        age(store.cache / name)
+
+    assert kinds(gc("--yes")) == ["cache"]
+    assert [path.name for path in store.cache.iterdir()] == ["runs"]
+
+
+def test_gc_goes_on_beside_somebody_who_deletes_what_it_looks_at(store):
+    folder = record_run(store)
+    blobs = folder.path / "blobs"
+    blobs.mkdir()
+    stop = threading.Event()
+
+    def deliver():
+        while not stop.is_set():
+            for number in range(20):
+                (blobs / f"w-{number}.tmp").write_bytes(b"some")
+                (blobs / f"w-{number}.tmp").unlink()
+
+    sender = threading.Thread(target=deliver)
+    sender.start()
+    try:
+        found = [garbage.find_garbage(store, time.time()) for _ in range(300)]
+    finally:
+        stop.set()
+        sender.join()
+
+    assert not any(one.garbage for one in found)
+
+
+def test_a_run_that_was_removed_after_it_was_listed_is_one_that_recorded_nothing(store):
+    folder = record_run(store)
+    (listed,) = store.runs()
+    removal.remove(removal.candidates(store, [folder])[0])
+
+    assert (listed.journals(), find_start(listed), read_run(listed, liveness())) == ([], None, None)
+    assert removal.own_bytes(listed.path) == 0
 
 
 def test_output_of_senders_goes_after_a_week(store):

@@ -5,7 +5,7 @@ from recorded import record_run
 
 import mlobs
 from mlobs.errors import UsageError
-from mlobs.events import Dataset, Metrics, Params
+from mlobs.events import Dataset, Metrics, Params, Snapshot
 from mlobs.journal.store import Store
 
 
@@ -66,6 +66,35 @@ def test_a_comparison_can_be_read_at_a_terminal_and_in_a_notebook(tmp_path):
     assert "<b>" in str(found)
     assert "&lt;b&gt;" in found._repr_html_()
     assert "<b>" not in found._repr_html_()
+
+
+def test_a_value_that_is_nan_is_not_taken_for_one_that_is_missing(tmp_path):
+    store = Store(tmp_path)
+    record_run(store, Metrics(1001.0, 0, {"loss": float("nan")}), at=1000.0)
+    record_run(store, Metrics(2001.0, 0, {"auc": 0.5}), at=2000.0)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    (line,) = [line for line in str(found).splitlines() if line.startswith("loss")]
+    assert line.split() == ["loss", "NaN"]
+    assert found._repr_html_().count("NaN") == 1
+
+
+def test_datasets_of_one_name_are_all_compared(tmp_path):
+    store = Store(tmp_path)
+    for at, digests in ((1000.0, ("1", "2")), (2000.0, ("3", "2"))):
+        record_run(store, *(Dataset(at, "a", None, f"b3:{one * 64}", "content") for one in digests), at=at)
+    found = mlobs.compare([one.run_id for one in store.runs()], store=store)
+    assert found.datasets.iloc[0].tolist() == [f"b3:{a * 12}, b3:{'2' * 12}" for a in "13"]
+
+
+def test_where_a_captured_file_is_not_here_the_rest_is_compared(tmp_path):
+    store = Store(tmp_path)
+    for at in (1000.0, 2000.0):
+        record_run(store, Params(at, {"lr": at}), Snapshot(at, "environment", {}, blob=7), at=at)
+    first, other = (one.run_id for one in store.runs())
+    found = mlobs.compare([first, other], store=store)
+    (line,) = found.environment[other]
+    assert line.startswith(f"cannot be compared here: the environment of run {first} cannot be read")
+    assert list(found.params.index) == ["lr"]
 
 
 @pytest.mark.parametrize("runs", [[], ["latest"], ["latest", "latest"], "latest"])

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from recorded import open_run, record_run
 from typer.testing import CliRunner
 
@@ -62,7 +63,7 @@ def test_runs_are_offered_newest_first_behind_latest(store):
 
     assert offered() == ["latest", *ids[::-1]]
     assert offered(ids[0][:20]) == [ids[0]]
-    assert offered("lat") == []  # no run begins so; `latest` is offered beside those that do
+    assert offered("lat") == ["latest"]
 
 
 def test_a_run_is_offered_with_its_names(store):
@@ -122,6 +123,39 @@ def test_the_tab_key_completes_commands_runs_and_options(store, tmp_path):
     assert press_tab("mlobs show ", tmp_path) == (["latest", run.run_id], "")
     assert press_tab(f"mlobs diff {run.run_id} {run.run_id[:12]}", tmp_path) == ([run.run_id], "")
     assert press_tab("mlobs rm --for", tmp_path) == (["--force"], "")
+
+
+def completion_of(command, argument):
+    """What the tab key offers for an argument, by the command's own parameters."""
+    group = typer.main.get_command(app)
+    context = group.commands[command].make_context(command, [], resilient_parsing=True)
+    (parameter,) = [one for one in group.commands[command].params if one.name == argument]
+    return [one.value for one in parameter.shell_complete(context, "")]
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        *((name, "run") for name in ("audit", "reproduce", "restore", "show", "tail", "verify")),
+        *(
+            (name, "runs")
+            for name in ("compare", "export", "plot", "repair", "replay", "report", "rm", "sync")
+        ),
+        *(("diff", name) for name in ("first", "second")),
+        ("verify", "other"),
+    ],
+)
+def test_wherever_a_run_is_named_runs_are_offered(store, command, argument):
+    run = record_run(store)
+
+    assert completion_of(command, argument) == ["latest", run.run_id]
+
+
+@pytest.mark.parametrize("command", ["best", "plot"])
+def test_wherever_a_metric_is_named_metrics_are_offered(store, command):
+    record_run(store, Metrics(1.0, 0, {"loss": 1.0}))
+
+    assert completion_of(command, "metric") == ["loss"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -57,6 +57,16 @@ def test_only_the_chosen_runs_and_what_they_have_is_written(store, one, tmp_path
     assert "params.only" not in runs.columns
 
 
+def test_a_run_that_is_named_twice_is_written_once(store, one, tmp_path):
+    paths = export_runs([one, one[:-1], one], tmp_path / "out", format="csv", store=store)
+    (path,) = export_runs([one, one], tmp_path / "out.json", format="json", store=store)
+
+    points, runs = map(pd.read_csv, paths)
+    assert (len(points), len(runs)) == (len(VALUES), 1)
+    assert [run["run_id"] for run in json.loads(path.read_text())["runs"]] == [one]
+    assert len(mlobs.metrics(store=store, run_ids=[one, one])) == len(VALUES)
+
+
 def test_json_is_one_document_with_everything(store, one, tmp_path):
     (path,) = export_runs(one, tmp_path / "one.json", format="json", store=store)
 

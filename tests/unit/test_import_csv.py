@@ -195,3 +195,10 @@ def test_a_run_that_was_not_imported_in_full_is_named_and_the_command_fails(writ
     assert done.exit_code == 1
     outcomes = sorted(one["outcome"] for one in json.loads(done.stdout))
     assert outcomes == ["failed", "unchanged"]
+
+
+@pytest.mark.parametrize("at", ["1700000000000", "1700000000000000000", "nan", "inf", "yesterday"])
+def test_a_time_that_is_none_is_refused_with_its_line(write, store, at):
+    with pytest.raises(mlobs.UsageError, match="line 3: "):
+        import_runs("csv", write("step,loss,at", "0,1.0,1700000000", f"1,1.0,{at}"), store=store)
+    assert not store.exists()

@@ -3,6 +3,7 @@
 import pytest
 from recorded import ELSEWHERE, add_writer, flip, open_run, record_run, start_of, vanished_run, write_as
 
+import mlobs
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import (
     Artifact,
@@ -200,3 +201,14 @@ def test_a_journal_that_cannot_be_opened_is_named_and_the_others_are_read(store)
     assert run.params == {"lr": 0.1}
     assert [one.file.name for one in run.damage] == ["broken.journal"]
     assert "cannot be read" in run.damage[0].what
+
+
+def test_a_run_whose_clock_was_nonsense_hides_no_other(tmp_path):
+    store = Store(tmp_path)
+    record_run(store, at=1000.0)
+    picture = Artifact(1.7e18, "a.png", 1, "image", "image/png", data=b"x")
+    record_run(store, Metrics(1.7e12, 0, {"loss": 1.0}), picture, at=1.7e12, run_id="counted-in-milliseconds")
+    listed = mlobs.runs(store=store).set_index("run_id")
+    assert len(listed) == 2
+    assert listed.loc["counted-in-milliseconds", ["status", "metrics.loss"]].tolist() == ["FINISHED", 1.0]
+    assert listed["started"].isna().tolist().count(True) == 1

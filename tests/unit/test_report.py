@@ -290,6 +290,17 @@ def test_without_plotly_it_says_what_to_install(tracker, tmp_path, monkeypatch):
         mlobs.load_run("latest", store=tmp_path / "store").plot()
 
 
+def test_of_one_name_every_dataset_and_every_step_is_in_the_page(tracker, tmp_path):
+    with tracker.start_run("a") as run:
+        run.log_dataset("data", np.arange(3), context="train")
+        run.log_dataset("data", np.arange(4), context="test")
+        for step in (1, 2):
+            run.log_text("notes", "some", step=step)
+    page = Page(mlobs.report(run.id, tmp_path / "one.html", store=tmp_path / "store"))
+
+    assert all(text in page.text for text in ("train, 3 rows", "test, 4 rows", "step 1", "step 2"))
+
+
 def test_what_differs_is_said_beside_the_first_run(tracker, tmp_path):
     for name, size in (("a", 10), ("b", 11)):
         with tracker.start_run(name, params={"same": 1, "size": size}) as run:
@@ -391,6 +402,11 @@ def test_a_record_plots_its_metrics(tracker, tmp_path):
     assert figure.layout.title.text.startswith("a&lt;b&gt;")
     assert [one.name for one in record.plot(x="time").data] == ["loss", "acc"]
     assert list(record.plot("loss", smooth=0.5).data[0].y) == pytest.approx([0.0, 2 / 3, 10 / 7])
+    with tracker.start_run("gap") as gap:
+        for step, value in enumerate((1.0, math.inf, 3.0)):
+            gap.log_metric("loss", value, step=step)
+    (curve,) = mlobs.load_run(gap.id, store=tmp_path / "store").plot("loss", smooth=0.5).data
+    assert list(curve.y) == pytest.approx([1.0, math.inf, 7 / 3])
     with pytest.raises(UsageError, match="has no metric 'no'; it has loss, acc"):
         record.plot("no")
     with pytest.raises(UsageError, match="smooth is 1"):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, RunArgument, StoreOption
 from mlobs.cli.output import print_json, print_table, print_title
 from mlobs.errors import MlobsError, UsageError
 from mlobs.read.location import open_store
@@ -24,12 +23,7 @@ _COUNTS = ("sent", "stored", "missing", "merged", "duplicates", "unknown", "pend
 
 
 def audit(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="An id, the beginning of one, or latest.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     *,
     backend: Annotated[
         list[str] | None,

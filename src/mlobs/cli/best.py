@@ -9,21 +9,20 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.columns import short
+from mlobs.cli.columns import short, without_metric
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
     JsonOption,
+    MetricArgument,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
 )
 from mlobs.cli.output import iso, moment, number, print_csv, print_json, print_table
 from mlobs.cli.runs import document
-from mlobs.errors import UsageError
 from mlobs.journal.store import Store
-from mlobs.names import SYSTEM_PREFIX, nearest_names
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store
 from mlobs.read.point_cache import PointReader
@@ -46,7 +45,7 @@ class Mode(str, Enum):
 
 
 def best(  # noqa: PLR0913 - each is an option of its own
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
+    metric: MetricArgument,
     *,
     mode: Annotated[
         Mode | None,
@@ -54,9 +53,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     ] = None,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many runs; 0 is all.")] = DEFAULT_LIMIT,
@@ -77,7 +74,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    ranked = _ranked(list(read_runs(opened, choice)), metric, which)
+    ranked = _ranked(opened, list(read_runs(opened, choice)), metric, which)
     rows = [(run, value, _step_of(opened, run, metric, value)) for run, value in ranked[: limit or None]]
     if as_json:
         print_json([document(run) | {"metric": metric, "best": value, "step": at} for run, value, at in rows])
@@ -91,15 +88,12 @@ def best(  # noqa: PLR0913 - each is an option of its own
         _print(rows, metric, which)
 
 
-def _ranked(runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
+def _ranked(store: Store, runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
     having = [
         (run, float(getattr(run.metrics[metric], which.value))) for run in runs if metric in run.metrics
     ]
     if not having:
-        names = dict.fromkeys(
-            name for run in runs for name in run.metrics if not name.startswith(SYSTEM_PREFIX)
-        )
-        raise UsageError(f"no run has a metric {metric!r}; {nearest_names(metric, list(names))}")
+        raise without_metric(runs, metric, store)
     numbers = [item for item in having if not math.isnan(item[1])]
     return sorted(numbers, key=lambda item: item[1], reverse=which is Mode.MAX)
 

@@ -10,11 +10,9 @@ import typer
 from msgspec import to_builtins
 
 from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
-from mlobs.cli.output import print_json, print_title
+from mlobs.cli.options import JsonOption, RunArgument, StoreOption
+from mlobs.cli.output import print_json, print_lines
 from mlobs.text import printable
-
-_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def diff(
@@ -57,7 +55,8 @@ def diff(
         document: dict[str, Any] = to_builtins(found)
         print_json(document)
     else:
-        _print(sections)
+        for title, lines in sections.items():
+            print_lines(title, lines, is_diff=title == "code")
     if not found.is_empty:
         raise typer.Exit(1)
     if not as_json:
@@ -65,12 +64,7 @@ def diff(
 
 
 def restore(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that does not exist yet.")],
     *,
     store: StoreOption = None,
@@ -88,12 +82,3 @@ def restore(
         typer.echo(f"{printable(path)} -> {printable(str(place))}")
     for one in done.excluded:
         typer.echo(f"not packed: {printable(one.path)} ({one.reason})", err=True)
-
-
-def _print(sections: dict[str, Sequence[str]]) -> None:
-    for title, lines in sections.items():
-        if lines:
-            print_title(title)
-        for line in lines:
-            colour = _COLOURS.get(line[:1]) if title == "code" else None
-            typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))

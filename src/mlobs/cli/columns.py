@@ -8,12 +8,14 @@ from typing import Any
 
 from mlobs.cli.output import moment, number
 from mlobs.errors import UsageError
+from mlobs.journal.store import Store
+from mlobs.names import SYSTEM_PREFIX, nearest_names
+from mlobs.read.aggregates import AGGREGATES
 from mlobs.read.run_summary import RunSummary
-from mlobs.text import param_text, preview
+from mlobs.text import param_text, shortened
 
 FACTS = ("run_id", "experiment", "name", "status", "started", "ended", "reason", "parent_run_id")
 _MORE_FACTS = ("duration_s",)
-_AGGREGATES = ("last", "first", "min", "max", "mean")
 
 
 def value_of(run: RunSummary, key: str) -> Any:
@@ -35,7 +37,7 @@ def _of_metric(run: RunSummary, name: str) -> float | None:
     if name in run.metrics:
         return run.metrics[name].last
     stem, _, aggregate = name.rpartition(".")
-    if stem in run.metrics and aggregate in _AGGREGATES:
+    if stem in run.metrics and aggregate in AGGREGATES:
         value: float = getattr(run.metrics[stem], aggregate)
         return value
     return None
@@ -65,6 +67,15 @@ def sort_runs(found: Sequence[RunSummary], key: str, *, is_reversed: bool) -> li
     return [run for _, run in having] + lacking
 
 
+def without_metric(runs: Sequence[RunSummary], metric: str, store: Store) -> UsageError:
+    """The error that none of the chosen runs has the metric, or that there are none."""
+    if not runs:
+        return UsageError(f"no such runs in {store.path} - `mlobs runs` lists those that there are")
+    names = dict.fromkeys(name for run in runs for name in run.metrics)
+    known = [name for name in names if not name.startswith(SYSTEM_PREFIX) or metric.startswith(SYSTEM_PREFIX)]
+    return UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, known)}")
+
+
 def cell(value: Any) -> str:
     """A value in a table for people."""
     if value is None:
@@ -76,8 +87,7 @@ def cell(value: Any) -> str:
 
 def short(value: Any, most: int) -> str:
     """A param in a table for people, in at most so many characters."""
-    text = "" if value is None else param_text(value)
-    return text if len(text) <= most else preview(text, most, "--json")
+    return "" if value is None else shortened(param_text(value), most, "--json")
 
 
 def _has(value: Any) -> bool:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlobs.cli.columns import cell, short
-from mlobs.cli.options import CsvOption, JsonOption, StoreOption
-from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
+from mlobs.cli.options import CsvOption, JsonOption, StoreOption, runs_argument
+from mlobs.cli.output import iso, moment, print_csv, print_json, print_lines, print_table, print_title
 from mlobs.text import duration as in_units
-from mlobs.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlobs.comparing import RunComparison
 
-MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
 _TABLES = ("params", "metrics", "datasets")
 _LISTS = ("start", "environment", "code", "models")
-_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
 
 
 def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN RUN...", help="Ids, the beginnings of ids, or latest. The first leads."),
-    ],
+    runs: Annotated[list[str], runs_argument("The first leads.", "RUN RUN...")],
     *,
     store: StoreOption = None,
     show_all: Annotated[
@@ -106,17 +100,9 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
             print_table(headings, cells, right=() if group != "metrics" else ids, marked=marks)
     for group in _LISTS:
         for run_id, texts in getattr(found, group).items():
-            _print_lines(f"{group}: {run_id} beside {ids[0]}", texts, is_code=group == "code")
+            print_lines(f"{group}: {run_id} beside {ids[0]}", texts, is_diff=group == "code")
     if not found:
         typer.echo("\nnothing differs")
-
-
-def _print_lines(title: str, lines: Sequence[str], *, is_code: bool) -> None:
-    if lines:
-        print_title(title)
-    for line in lines:
-        colour = _COLOURS.get(line[:1]) if is_code else None
-        typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))
 
 
 def _document(found: RunComparison) -> dict[str, Any]:

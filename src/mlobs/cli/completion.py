@@ -31,11 +31,12 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Offer runs whose id begins so, newest first, with what people call them."""
     deadline = time.monotonic() + PATIENCE_S
     try:
-        folders = _newest(_store(ctx), incomplete)
-        offered = [(folder.run_id, _called(folder, deadline)) for folder in folders[:MOST_RUNS]]
+        every = _newest(_store(ctx))
+        folders = [folder for folder in every if folder.run_id.startswith(incomplete)][:MOST_RUNS]
+        offered = [(folder.run_id, _called(folder, deadline)) for folder in folders]
     except (MlobsError, OSError):
         return []  # the command itself says what is wrong
-    is_latest = bool(offered) and LATEST.startswith(incomplete)
+    is_latest = bool(every) and LATEST.startswith(incomplete)
     return ([(LATEST, "the run that started last")] if is_latest else []) + offered
 
 
@@ -44,7 +45,7 @@ def complete_metric(ctx: typer.Context, incomplete: str) -> list[str]:
     deadline = time.monotonic() + PATIENCE_S
     names: dict[str, None] = {}
     try:
-        for folder in _newest(_store(ctx), "")[:MOST_RUNS]:
+        for folder in _newest(_store(ctx))[:MOST_RUNS]:
             names.update(dict.fromkeys(_metrics(folder, deadline)))
             if time.monotonic() > deadline:
                 break
@@ -58,13 +59,13 @@ def _store(ctx: typer.Context) -> Store:
     return open_store(ctx.params.get("store"))
 
 
-def _newest(store: Store, beginning: str) -> list[RunFolder]:
+def _newest(store: Store) -> list[RunFolder]:
     """Runs by name alone, the newest first: an id begins with its time. No run is opened."""
     folder = store.path / "runs"
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        names = [one.name for one in entries if one.name.startswith(beginning) and one.name[0] != "."]
+        names = [one.name for one in entries if not one.name.startswith(".")]
     return [RunFolder(Path(folder, name)) for name in sorted(names, reverse=True)]
 
 

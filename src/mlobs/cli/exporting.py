@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import (
+    AllOption,
+    JsonOption,
+    StoreOption,
+    WholeExperimentOption,
+    check_one_choice,
+    runs_argument,
+)
 from mlobs.cli.output import print_json
-from mlobs.errors import UsageError
 from mlobs.text import printable
 
 
@@ -23,17 +29,12 @@ class FormatName(str, Enum):
 
 
 def export(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument()] = None,
     *,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DEST", help="A folder; of json, a file.")],
     form: Annotated[FormatName, typer.Option("--format", help="What to write.")] = FormatName.PARQUET,
-    every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
-    experiment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")
-    ] = None,
+    every: AllOption = False,
+    experiment: WholeExperimentOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,8 +50,7 @@ def export(
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.moving.exporting import export_runs
 
-    if sum((bool(runs), every, experiment is not None)) != 1:
-        raise UsageError("say which runs: give their ids, --experiment NAME, or --all")
+    check_one_choice(runs, experiment, every=every)
     written = export_runs(runs or None, output, format=form.value, experiment=experiment, store=store)
     if as_json:
         print_json([str(path) for path in written])

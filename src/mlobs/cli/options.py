@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mlobs.cli.completion import complete_metric, complete_run
+from mlobs.errors import UsageError
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
+    ),
+]
+MetricArgument = Annotated[
+    str, typer.Argument(metavar="METRIC", help="A metric's name.", autocompletion=complete_metric)
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -28,6 +41,26 @@ SinceOption = Annotated[
     str | None,
     typer.Option(metavar="WHEN", help='Only runs started since: "7d", "12h", or ISO 8601 (UTC).'),
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="All runs of the store.")]
+WholeExperimentOption = Annotated[
+    str | None, typer.Option("--experiment", metavar="NAME", help="All runs of this experiment.")
+]
+
+
+def runs_argument(otherwise: str = "", metavar: str = "[RUN]...") -> Any:
+    """An argument for runs; `otherwise` says which they are when none is named."""
+    text = f"Ids, beginnings of ids, or latest. {otherwise}".rstrip()
+    return typer.Argument(metavar=metavar, help=text, autocompletion=complete_run)
+
+
+def check_one_choice(runs: Sequence[str] | None, experiment: str | None, *, every: bool) -> None:
+    """See that runs are chosen in one way: by name, by experiment, or all.
+
+    Raises:
+        UsageError: they are chosen in none, or in several.
+    """
+    if sum((bool(runs), every, experiment is not None)) != 1:
+        raise UsageError("say which runs: give their ids, --experiment NAME, or --all")
 
 
 class StatusName(str, Enum):
@@ -38,3 +71,9 @@ class StatusName(str, Enum):
     FAILED = "FAILED"
     KILLED = "KILLED"
     CRASHED = "CRASHED"
+
+
+StatusOption = Annotated[
+    StatusName | None,
+    typer.Option("--status", case_sensitive=False, help="Only runs with this status."),
+]

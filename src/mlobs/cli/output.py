@@ -23,6 +23,7 @@ _STYLES = {
     "ok": "green",
     "wrong": "red",
 }
+_DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 _FLOOR = 12  # characters that a column keeps on a narrow terminal; its text is folded, never cut
 
 
@@ -46,6 +47,15 @@ def print_title(title: str) -> None:
         typer.echo(f"\n{title}")
         return
     typer.echo("\n" + typer.style(title, bold=True))
+
+
+def print_lines(title: str, lines: Sequence[str], *, is_diff: bool = False) -> None:
+    """Print lines under a heading, nothing if there are none; those of a diff in its colours."""
+    if lines:
+        print_title(title)
+    for line in lines:
+        colour = _DIFF_COLOURS.get(line[:1]) if is_diff else None
+        typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))
 
 
 def print_table(
@@ -81,11 +91,9 @@ def iso(at: datetime | None) -> str | None:
     return at.isoformat() if at is not None else None
 
 
-def duration(start: datetime | None, end: datetime | None) -> str:
-    """The time between two moments in its two largest units; "" if one is not known."""
-    if start is None or end is None:
-        return ""
-    return text.duration((end - start).total_seconds())
+def duration(seconds: float | None) -> str:
+    """A time in its two largest units; "" if it is not known."""
+    return "" if seconds is None else text.duration(seconds)
 
 
 def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlobs.cli.columns import without_metric
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
     JsonOption,
+    MetricArgument,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
+    runs_argument,
 )
 from mlobs.cli.output import iso, print_csv, print_json
 from mlobs.errors import MissingPackage, UsageError
 from mlobs.journal.store import Store
-from mlobs.names import nearest_names
 from mlobs.read.frames import Choice, read_runs
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -38,11 +40,8 @@ _COLOURS = (4, 3, 2, 1, 5, 6, 12, 8)  # of the terminal's own palette: readable 
 
 
 def plot(  # noqa: PLR0913 - each is an option of its own
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN...]", help=f"Ids, or beginnings. Default: the newest {MOST_RUNS}."),
-    ] = None,
+    metric: MetricArgument,
+    runs: Annotated[list[str] | None, runs_argument(f"Default: the newest {MOST_RUNS}.")] = None,
     *,
     smooth: Annotated[
         float | None,
@@ -54,9 +53,7 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     height: Annotated[int | None, typer.Option(min=_LEAST[1], help="Lines. Default: most of it.")] = None,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     as_json: JsonOption = False,
@@ -87,12 +84,17 @@ def plot(  # noqa: PLR0913 - each is an option of its own
 
 def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -> dict[str, str]:
     """The runs to draw: what to call each, by its id."""
-    wanted = {store.find(run).run_id for run in runs} if runs else None
+    wanted = {folder.run_id for folder in find_runs(store, runs)} if runs else None
     taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
     having = [one for one in taken if metric in one.metrics]
     if not having:
-        known = dict.fromkeys(name for one in taken for name in one.metrics)
-        raise UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, list(known))}")
+        raise without_metric(taken, metric, store)
+    without = sorted((wanted or set()) - {one.run_id for one in having})
+    if without:
+        typer.echo(
+            f"not drawn, for want of {metric!r} or as other runs were asked for: {', '.join(without)}",
+            err=True,
+        )
     if wanted is None and len(having) > MOST_RUNS:
         typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]

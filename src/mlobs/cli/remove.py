@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import print_json, print_table
 from mlobs.errors import UsageError
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable, size
 
 if TYPE_CHECKING:
@@ -24,12 +23,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def rm(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...", help="Ids, beginnings of ids, or latest.", autocompletion=complete_run
-        ),
-    ],
+    runs: Annotated[list[str], runs_argument(metavar="RUN...")],
     *,
     yes: YesOption = False,
     force: Annotated[
@@ -51,7 +45,7 @@ def rm(
     from mlobs.upkeep.removal import candidates, remove
 
     opened = open_store(store)
-    found = candidates(opened, [opened.find(run) for run in runs])
+    found = candidates(opened, find_runs(opened, runs))
     in_use = [one for one in found if one.in_use]
     if in_use and not force:
         first = in_use[0]

@@ -6,22 +6,14 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import StoreOption
+from mlobs.cli.options import StoreOption, runs_argument
 from mlobs.cli.sync import deliver
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 
 def repair(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Ids, beginnings of ids, or latest. Default: all dead runs.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument("Default: all dead runs.")] = None,
     *,
     force: Annotated[
         bool, typer.Option("--force", help="End the named runs though they gave a sign of life just now.")
@@ -42,7 +34,7 @@ def repair(
     from mlobs.sender import repair as repairing
 
     opened = open_store(store)
-    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    folders = find_runs(opened, runs) if runs else list(opened.runs())
     done = [repairing.repair(one, is_named=bool(runs), is_forced=force) for one in folders]
     for one in done:
         if runs or not one.had_ended:

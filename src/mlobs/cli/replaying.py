@@ -6,17 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import (
+    AllOption,
+    JsonOption,
+    StoreOption,
+    WholeExperimentOption,
+    check_one_choice,
+    runs_argument,
+)
 from mlobs.cli.sync import deliver
 from mlobs.errors import UsageError
 from mlobs.read.location import open_store
 
 
 def replay(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument()] = None,
     *,
     to: Annotated[str, typer.Option(metavar="BACKEND", help="The kind of backend, such as mlflow.")],
     option: Annotated[
@@ -25,10 +29,8 @@ def replay(
             metavar="KEY=VALUE", help="An option of the backend, in place of the settings'. Repeatable."
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
-    experiment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="All runs of this experiment.")
-    ] = None,
+    every: AllOption = False,
+    experiment: WholeExperimentOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,8 +47,7 @@ def replay(
     from mlobs.moving.choosing import choose
     from mlobs.moving.replaying import destination, typed
 
-    if sum((bool(runs), every, experiment is not None)) != 1:
-        raise UsageError("say which runs: give their ids, --experiment NAME, or --all")
+    check_one_choice(runs, experiment, every=every)
     options = typed(to, dict(map(_pair, option or ())))
     name, params = destination(to, options)
     folders = choose(open_store(store), runs or None, experiment=experiment)

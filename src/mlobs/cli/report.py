@@ -7,25 +7,22 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import ExperimentOption, JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import print_json
 from mlobs.text import size
 
 
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUNS]...", help="Runs' ids, beginnings of them, or latest."),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument("Default: the newest.")] = None,
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file; one that is there is replaced.")
     ] = Path("report.html"),
-    experiment: Annotated[str | None, typer.Option(help="Only runs of this experiment.")] = None,
+    experiment: ExperimentOption = None,
     limit: Annotated[
         int,
         typer.Option(
-            min=0, help="Without RUNS: the newest so many; 0 is all. Default: 50.", show_default=False
+            min=0, help="Without RUN: the newest so many; 0 is all. Default: 50.", show_default=False
         ),
     ] = 50,
     title: Annotated[str | None, typer.Option(help="The page's title. Default: the experiment.")] = None,

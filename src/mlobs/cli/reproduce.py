@@ -9,7 +9,7 @@ import typer
 from msgspec import to_builtins
 
 from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, RunArgument, StoreOption
 from mlobs.cli.output import print_json
 from mlobs.errors import UsageError
 from mlobs.text import printable
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 RtolOption = Annotated[float, typer.Option(min=0, help="How far apart values may be, relatively.")]
 AtolOption = Annotated[float, typer.Option(min=0, help="How far apart values may be, absolutely.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 for equivalent, too.")]
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="An id, the beginning of one, or latest.", autocompletion=complete_run
-    ),
-]
 
 
 def reproduce(  # noqa: PLR0913 - each is an option, and has its default
@@ -97,7 +91,11 @@ def verify(
     run: RunArgument,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="[OTHER]", help="Another run; left out, the latest with the same recipe."),
+        typer.Argument(
+            metavar="[OTHER]",
+            help="Another run; left out, the latest with the same recipe.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     *,
     rtol: RtolOption = 1e-6,

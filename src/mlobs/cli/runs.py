@@ -15,7 +15,7 @@ from mlobs.cli.options import (
     ExperimentOption,
     JsonOption,
     SinceOption,
-    StatusName,
+    StatusOption,
     StoreOption,
     WhereOption,
 )
@@ -37,9 +37,7 @@ def runs(  # noqa: PLR0913 - each is an option of its own
     *,
     store: StoreOption = None,
     experiment: ExperimentOption = None,
-    status: Annotated[
-        StatusName | None, typer.Option(case_sensitive=False, help="Only runs with this status.")
-    ] = None,
+    status: StatusOption = None,
     where: WhereOption = None,
     since: SinceOption = None,
     columns: Annotated[
@@ -170,7 +168,7 @@ def _print(found: Sequence[RunSummary], sort: str | None) -> None:
             run.name,
             f"{run.status} (stale)" if run.is_stale else run.status,
             moment(run.started),
-            duration(run.started, run.ended),
+            duration(run.duration_s),
             *(cell(value_of(run, key)) for key in extra),
             *(cell(value_of(run, f"metrics.{name}")) for name in metrics),
         ]

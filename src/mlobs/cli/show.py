@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from msgspec import structs
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, RunArgument, StoreOption
 from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
 from mlobs.cli.runs import document
 from mlobs.cli.snapshots import summary
@@ -27,12 +26,7 @@ MOST_CHARACTERS = 200  # of a value in a table for people; --json has all of it
 
 
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -171,7 +165,7 @@ def _print_facts(record: RunRecord) -> None:
         "reason": record.reason,
         "started": f"{moment(record.started)} UTC" if record.started else "",
         "ended": f"{moment(record.ended)} UTC" if record.ended else "",
-        "took": duration(record.started, record.ended),
+        "took": duration(record.duration_s),
         "parent": record.parent_run_id or "",
         "attempt": str(start.attempt) if start and start.attempt > 1 else "",
         "resumed from": (start.resumed_from or "") if start else "",

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import JsonOption, StoreOption
+from mlobs.cli.options import JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import print_json
 from mlobs.cli.show import delivery_document, print_delivery
 from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder
-from mlobs.read.location import open_store
+from mlobs.read.location import find_runs, open_store
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Ids, beginnings of ids, or latest. Default: all.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    runs: Annotated[list[str] | None, runs_argument("Default: all.")] = None,
     *,
     backend: Annotated[
         list[str] | None,
@@ -62,7 +54,7 @@ def sync(
     Exits with 1 if something is still pending.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     opened = open_store(store)
-    folders = [opened.find(run) for run in runs] if runs else list(opened.runs())
+    folders = find_runs(opened, runs) if runs else list(opened.runs())
     if restart:
         _forget(folders if runs else [], restart)
     deliver(folders, only=backend or (), as_json=as_json)

@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict
 
-from mlobs.cli.completion import complete_run
-from mlobs.cli.options import StoreOption
+from mlobs.cli.options import RunArgument, StoreOption
 from mlobs.events import Log
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
@@ -25,12 +24,7 @@ _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 def tail(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run's id, the beginning of one, or latest.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     *,
     lines: Annotated[
         int, typer.Option("-n", "--lines", min=0, help="So many of the last lines; 0 is all.")

@@ -51,17 +51,19 @@ def ui(
     if not found:
         raise UsageError("there are no pages to look at, for the reasons above")
     remote = {name: one.address for name, one in found.items() if one.address is not None}
+    silent = 0
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         started = {
             name: stack.enter_context(Program(one)) for name, one in found.items() if one.address is None
         }
         answering = _wait(started)
         addresses = remote | {name: one.address for name, one in answering.items()}
+        silent = len(found) - len(addresses)
         _show(addresses, is_opened=open_browser)
         if answering:
             typer.echo("Ctrl-C stops what was started here", err=True)
             _stay(answering)
-    if len(addresses) < len(found):
+    if silent:
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from mlobs.events import BackendSpec, Event, RunStarted
@@ -40,6 +41,7 @@ def opener_lives(folder: RunFolder) -> bool | None:
 
 
 def first_event(path: Path) -> Event | None:
-    """Read the first event of a journal file, None if there is none yet."""
-    with Reader(path) as reader:
+    """Read the first event of a journal file, None if there is none yet, or the run was removed just now."""
+    with contextlib.suppress(FileNotFoundError), Reader(path) as reader:
         return next((event for _, _, event in reader.events()), None)
+    return None

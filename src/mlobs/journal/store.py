@@ -73,8 +73,12 @@ class RunFolder:
         return RunFolder(self.path.parent / run_id)
 
     def journals(self) -> list[Path]:
-        """The files of all writers so far, in no particular order."""
-        return list(self.path.glob(f"*{JOURNAL_SUFFIX}"))
+        """The files of all writers so far, in no particular order; of a run that was removed, none."""
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - a list of names is what is wanted
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return []  # it was removed just now, or is not a run of ours
+        return [self.path / name for name in names if name.endswith(JOURNAL_SUFFIX)]
 
 
 @dataclass(frozen=True)

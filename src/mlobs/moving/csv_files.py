@@ -25,7 +25,9 @@ from typing import TextIO
 
 from mlobs.errors import UsageError
 from mlobs.events import Metrics, Params, RunFinished, RunStarted, Tags
-from mlobs.moving.source import NOBODY, Piece, SourceRun
+from mlobs.moving.source import Piece, SourceRun
+from mlobs.read.moments import utc
+from mlobs.read.status import NOBODY
 
 _RUN = ("run", "run_id")
 _KEY = ("key", "metric", "name", "tag")
@@ -183,9 +185,15 @@ def _moment(text: str) -> float:
         ValueError: it is neither.
     """
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass  # then it is a date
+        return _date(text)
+    if seconds and utc(seconds) is None:
+        raise ValueError(f"time is {text!r}; expected Unix seconds, or ISO 8601")
+    return seconds
+
+
+def _date(text: str) -> float:
     iso = text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text  # Python 3.10 reads no Z
     at = datetime.fromisoformat(iso)
     return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()

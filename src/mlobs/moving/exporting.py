@@ -69,7 +69,8 @@ def export_runs(
     except MlobsError:
         raise
     except OSError as error:
-        raise StoreError.of(error, path, "the export cannot be written") from error
+        why = f"the export cannot be written: {error.strerror or error}"
+        raise StoreError(error.errno or 0, why, str(path)) from error
 
 
 def _write_tables(store: Store, ids: Sequence[str], folder: Path, suffix: str) -> list[Path]:

@@ -12,9 +12,9 @@ from mlobs.journal.blobs import blob_path
 from mlobs.journal.format import encode
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
-from mlobs.moving.source import IMPORTED_FROM, NOBODY, Payload, Piece
+from mlobs.moving.source import IMPORTED_FROM, Payload, Piece
 from mlobs.read.record import liveness, scan_writers
-from mlobs.read.status import judge
+from mlobs.read.status import NOBODY, judge
 
 _CHUNK_BYTES = 1 << 20
 

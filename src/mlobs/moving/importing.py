@@ -19,7 +19,6 @@ from mlobs.moving.held import Held, origin_of
 from mlobs.moving.source import (
     IMPORTED_FROM,
     IMPORTED_PLACE,
-    NOBODY,
     Imported,
     Outcome,
     Payload,
@@ -28,6 +27,8 @@ from mlobs.moving.source import (
 )
 from mlobs.moving.turn import turn
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.moments import utc
+from mlobs.read.status import NOBODY
 
 KINDS = ("mlflow", "tensorboard", "wandb", "csv")
 _SAFE_ID = re.compile(r"[\w-][\w.-]{0,200}")  # it names a folder
@@ -143,8 +144,9 @@ class _Known:
 
 def _imported(known: _Known, run: SourceRun) -> Imported:
     is_ours = run.is_ours and _SAFE_ID.fullmatch(run.start.run_id) is not None
-    run_id = run.start.run_id if is_ours else run_id_of(run.start.at, run.identity)
+    run_id = run.start.run_id if is_ours else ""
     try:
+        run_id = run_id or run_id_of(_checked(run.start.at), run.identity)
         folder = known.of_id(run_id) if is_ours else known.find(run.identity)
         if folder is None:
             return _made(known, run, run_id, is_ours=is_ours)
@@ -155,6 +157,17 @@ def _imported(known: _Known, run: SourceRun) -> Imported:
     except Exception as error:  # what one run holds may be anything; the others are not to suffer
         reason = str(error) if isinstance(error, MlobsError) else f"{type(error).__name__}: {error}"
         return Imported(run_id, run.start.name, "failed", reason=reason)
+
+
+def _checked(at: float) -> float:
+    """The start of a run, which names it.
+
+    Raises:
+        UsageError: no clock has shown it.
+    """
+    if at and utc(at) is None:
+        raise UsageError(f"its start is {at!r}; expected Unix seconds")
+    return at
 
 
 def _made(known: _Known, run: SourceRun, run_id: str, *, is_ours: bool) -> Imported:

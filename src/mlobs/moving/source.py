@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from mlobs.events import Artifact, Event, Process, RunStarted
+from mlobs.events import Artifact, Event, RunStarted
 
 IMPORTED_FROM = "mlobs.imported_from"  # the tag that holds a run's identity at its source
 IMPORTED_PLACE = "mlobs.imported_place"  # where that was, for people: it may have moved since
-NOBODY = Process(
-    host="", pid=0
-)  # the author of what was taken from elsewhere: no reader asks whether it lives
 
 Outcome: TypeAlias = Literal["new", "grown", "unchanged", "skipped", "failed"]
 

@@ -22,7 +22,8 @@ from mlobs.backends.tensorboard import TensorBoard
 from mlobs.backends.tensorboard_place import Ref
 from mlobs.errors import UsageError
 from mlobs.events import Params, RunFinished, RunStarted, Tags
-from mlobs.moving.source import NOBODY, Piece, SourceRun
+from mlobs.moving.source import Piece, SourceRun
+from mlobs.read.status import NOBODY
 
 QUIET_S = 600.0  # event files do not say that a run ended: one that was not written for so long did
 _UNTOLD = "event files do not say how the run ended"

@@ -11,9 +11,10 @@ from typing import Any
 
 from mlobs.errors import UsageError
 from mlobs.events import RunStarted
-from mlobs.moving.source import NOBODY, Piece, SourceRun
+from mlobs.moving.source import Piece, SourceRun
 from mlobs.moving.wandb_file import records
 from mlobs.moving.wandb_records import Decoder, moment
+from mlobs.read.status import NOBODY
 
 QUIET_S = 600.0  # a file without an end that was not written for so long belongs to a process that died
 

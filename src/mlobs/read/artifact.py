@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mlobs.errors import StoreError, UsageError
 from mlobs.events import Artifact
 from mlobs.journal.blobs import blob_path, final_path
 from mlobs.journal.store import RunFolder
+from mlobs.read.moments import EPOCH, utc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def stored(folder: RunFolder, writer: str, event: Artifact) -> StoredArtifact:
         role=event.role,
         media_type=event.media_type,
         size_bytes=event.size_bytes,
-        at=datetime.fromtimestamp(event.at, timezone.utc),
+        at=utc(event.at) or EPOCH,
         step=event.step,
         meta=event.meta,
         raw=event.raw,

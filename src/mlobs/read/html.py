@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.text import param_text, preview
+from mlobs.text import param_text, shortened
 
 _MOST_ROWS = 30  # of a table in a notebook; the record has all
 _MOST_CHARACTERS = 200
@@ -28,11 +28,6 @@ def escaped(value: Any) -> str:
 def number(value: float) -> str:
     """A value in six significant digits, with a true minus sign."""
     return f"{value:.6g}".replace("-", "\u2212")
-
-
-def shortened(text: str, limit: int, where: str) -> str:
-    """The text, or its beginning with a word on where all of it is, if it is longer than `limit`."""
-    return text if len(text) <= limit else preview(text, limit, where)
 
 
 def run_html(

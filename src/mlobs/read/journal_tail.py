@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from mlobs.delivery.attempts import latest_attempt
 from mlobs.events import Event, RunFinished
 from mlobs.journal.format import decode_event, is_metrics
@@ -28,7 +30,7 @@ class JournalTail:
         """Return the events that came since the last call, those of several writers by time."""
         events: list[Event] = []
         for path in sorted(self._folder.journals()):
-            with Reader(path) as reader:
+            with contextlib.suppress(FileNotFoundError), Reader(path) as reader:  # the run is being removed
                 for start, end, body in reader.bodies(self._ends_at.get(path.stem, 0)):
                     self._ends_at[path.stem] = end
                     if not start or (not self._with_metrics and is_metrics(body)):
@@ -40,13 +42,15 @@ class JournalTail:
         return sorted(events, key=lambda event: getattr(event, "at", 0.0))
 
     def has_ended(self) -> bool:
-        """Tell whether nothing more is to be expected: at the last look there was an end, or it died."""
-        latest = latest_attempt(self._folder)
-        if any(latest.is_end(writer, end) for writer, end in self._finished.items()):
-            return True
-        path = self._folder.journal(latest.opener)
-        if not latest.opener or not path.exists():
-            return False
-        with Reader(path) as reader:
-            header = reader.header()
+        """Tell whether nothing more is to be expected: there was an end, it died, or it was removed."""
+        try:
+            latest = latest_attempt(self._folder)
+            if any(latest.is_end(writer, end) for writer, end in self._finished.items()):
+                return True
+            if not latest.opener:
+                return not self._folder.path.is_dir()
+            with Reader(self._folder.journal(latest.opener)) as reader:
+                header = reader.header()
+        except FileNotFoundError:
+            return True  # removed between two lines
         return header is not None and is_alive(header.process) is False

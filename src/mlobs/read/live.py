@@ -51,9 +51,14 @@ class LiveRuns:
         self._live: dict[str, LiveRun] = {}
 
     def look(self) -> tuple[list[LiveRun], list[RunSummary]]:
-        """Return the runs that are running, oldest first, and those that have ended since the last look."""
+        """Return the runs that are running, oldest first, and those that have ended since the last look.
+
+        One that was removed is in neither.
+        """
         ended: list[RunSummary] = []
-        for folder in self._index.folders():
+        folders = self._index.folders()
+        self._forget_others({folder.run_id for folder in folders})
+        for folder in folders:
             live = self._live.get(folder.run_id) or self._found(folder)
             if live is None or live.look():
                 continue
@@ -64,6 +69,11 @@ class LiveRuns:
                 ended.append(summary)
         self._index.save()
         return list(self._live.values()), ended
+
+    def _forget_others(self, there: set[str]) -> None:
+        for known in (self._live, self._over):
+            for run_id in known.keys() - there:
+                known.pop(run_id)
 
     def _found(self, folder: RunFolder) -> LiveRun | None:
         """A run that is running, and was not known to be; one that is gone on with is, too."""

@@ -1,14 +1,15 @@
-"""Which store is read."""
+"""Which store is read, and which of its runs are meant."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from mlobs.errors import StoreError
-from mlobs.journal.store import Store
+from mlobs.journal.store import RunFolder, Store
 
 StoreLike: TypeAlias = str | Path | Store | None
 
@@ -32,3 +33,15 @@ def open_store(store: StoreLike = None) -> Store:
             errno.ENOENT, "there is no store here - give the folder that holds `runs`", str(path)
         )
     return Store(path)
+
+
+def find_runs(store: StoreLike, runs: str | Iterable[str]) -> list[RunFolder]:
+    """The runs of these ids, unique beginnings of ids, or "latest": each once, in the order they are named.
+
+    Raises:
+        UsageError: one is not in the store, or means more than one run.
+        StoreError: there is no such store.
+    """
+    opened = open_store(store)
+    found = [opened.find(run) for run in ([runs] if isinstance(runs, str) else runs)]
+    return list(dict.fromkeys(found))

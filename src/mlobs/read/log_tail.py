@@ -18,5 +18,5 @@ class LogTail:
         return [event for event in self._tail.read() if isinstance(event, Log)]
 
     def has_ended(self) -> bool:
-        """Tell whether nothing more is to be expected: at the last look there was an end, or it died."""
+        """Tell whether nothing more is to be expected: there was an end, it died, or it was removed."""
         return self._tail.has_ended()

@@ -11,6 +11,18 @@ from mlobs.errors import UsageError
 
 _AGO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*")
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def utc(at: float | None) -> datetime | None:
+    """The date of a moment in Unix seconds; None of None, 0, and what is beyond all calendars.
+
+    Whoever recorded the latter had no clock, or counted milliseconds: it hides no run.
+    """
+    try:
+        return datetime.fromtimestamp(at, timezone.utc) if at else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def moment_of(value: datetime | str, *, now: Callable[[], float] = time.time) -> float:

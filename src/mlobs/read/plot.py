@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
@@ -38,10 +39,10 @@ def plot_metrics(points: Points, keys: tuple[str, ...], *, title: str, x: Axis, 
 
 
 def smoothed(values: list[float], weight: float) -> Iterator[float]:
-    """The exponential mean, corrected for its start; where a value is NaN it is NaN, and goes on behind."""
+    """The exponential mean, corrected for its start; what is not finite stays, and is left out of it."""
     mean, total = 0.0, 0.0
     for value in values:
-        if value != value:  # noqa: PLR0124 - NaN alone differs from itself
+        if not math.isfinite(value):
             yield value
             continue
         mean = weight * mean + (1 - weight) * value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlobs.errors import UsageError
 from mlobs.journal.store import RunFolder
-from mlobs.read.location import StoreLike, open_store
+from mlobs.read.location import StoreLike, find_runs, open_store
 from mlobs.read.point_cache import PointReader
 from mlobs.read.point_frame import frame_of_points
 from mlobs.read.points import Points, with_superseded
@@ -97,10 +97,8 @@ def _frames(folders: Iterable[RunFolder], keys: list[str] | None, most: int) -> 
                 yield frame
 
 
-def _folders(store: StoreLike, run_ids: Runs) -> Iterator[RunFolder]:
-    opened = open_store(store)
-    chosen = [run_ids] if isinstance(run_ids, str) else run_ids
-    return opened.runs() if chosen is None else (opened.find(run) for run in chosen)
+def _folders(store: StoreLike, run_ids: Runs) -> Iterable[RunFolder]:
+    return open_store(store).runs() if run_ids is None else find_runs(store, run_ids)
 
 
 def _keys(keys: str | Iterable[str] | None) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cached_property, partial
 from heapq import merge
 from operator import attrgetter, itemgetter
@@ -34,6 +34,7 @@ from mlobs.read.contents import fold
 from mlobs.read.html import run_html
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.lookup import find_artifact
+from mlobs.read.moments import utc
 from mlobs.read.plot import Axis, plot_metrics
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan
@@ -148,6 +149,13 @@ class RunRecord:
         """The run that this one is a child of."""
         return self.start.parent_run_id if self.start is not None else None
 
+    @property
+    def duration_s(self) -> float | None:
+        """How long it took, in seconds; None while it runs."""
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds()
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """All points in long form, as `mlobs.metrics` returns them."""
@@ -236,9 +244,9 @@ def record_of(folder: RunFolder, scans: list[Scan], is_alive: Alive) -> RunRecor
         status=verdict.status,
         reason=verdict.reason,
         is_stale=verdict.is_stale,
-        last_seen=_moment(verdict.seen),
-        started=_moment(started_at(scans)),
-        ended=_moment(verdict.ended),
+        last_seen=utc(verdict.seen),
+        started=utc(started_at(scans)),
+        ended=utc(verdict.ended),
         params=contents.params,
         tags=contents.tags,
         last_metrics=points.last(),
@@ -266,10 +274,6 @@ def started_at(scans: Sequence[Scan]) -> float:
 
 def _starts(scans: Sequence[Scan]) -> list[RunStarted]:
     return sorted((one.start for one in scans if one.start is not None), key=attrgetter("attempt", "at"))
-
-
-def _moment(at: float | None) -> datetime | None:
-    return datetime.fromtimestamp(at, timezone.utc) if at else None
 
 
 def _timed_events(path: Path) -> Iterator[tuple[float, Event]]:

@@ -124,8 +124,9 @@ def _load(store: Store) -> dict[str, Line]:
 def _sweep(store: Store, there: set[str]) -> None:
     """Remove the points of runs that are gone, and what was left when such a file was written."""
     folder = store.cache / "points"
-    with contextlib.suppress(OSError):  # another process sweeps too
-        for name in os.listdir(folder):  # noqa: PTH208 - names are compared
-            run_id = name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name
-            if run_id not in there:
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - names are compared
+    for name in names:
+        run_id = name.removeprefix(".").rpartition(".")[0] if name.startswith(".") else name
+        if run_id not in there:
+            with contextlib.suppress(OSError):  # another process sweeps too
                 (folder / name).unlink()

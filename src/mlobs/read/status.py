@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from mlobs.events import Process, RunFinished
+from mlobs.read.moments import EPOCH, utc
 from mlobs.read.scan import Scan
 
 _NO_OPENER = "the record of the process that opened it is not in this store"
-_NOBODY = Process(host="", pid=0)  # of a run that was imported
+NOBODY = Process(host="", pid=0)  # the author of what was imported: nobody asks whether it lives
 _IMPORTED = "it had no end when it was imported - import it again, or end it with `mlobs repair`"
 STALE_AFTER_S = 600.0  # a sender gives a sign every 60 s; a shared file system may show it minutes late
 
@@ -57,14 +57,14 @@ def judge(
     seen = max(one.latest for one in scans)
     if latest is None and all(one.process for one in scans):
         return Verdict("RUNNING", _NO_OPENER, seen=seen)
-    if latest and latest.process == _NOBODY:
+    if latest and latest.process == NOBODY:
         return Verdict("RUNNING", _IMPORTED, is_stale=now() - seen >= STALE_AFTER_S, seen=seen)
     verdict = _from_processes([latest] if latest else scans, seen, is_alive)
     return verdict or _elsewhere(max(seen, seen_by_sender()), now())
 
 
 def _elsewhere(seen: float, now: float) -> Verdict:
-    when = f"{datetime.fromtimestamp(seen, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    when = f"{utc(seen) or EPOCH:%Y-%m-%d %H:%M:%S} UTC"
     if now - seen < STALE_AFTER_S:
         return Verdict("RUNNING", f"on another host; last sign of life {when}", seen=seen)
     reason = f"stale: no sign of life from its host since {when} - `mlobs repair` ends it"

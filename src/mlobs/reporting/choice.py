@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from mlobs.errors import UsageError
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.record import RunRecord, liveness, read_run
+from mlobs.read.record import RunRecord, liveness, load_run, read_run
 
 RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a column `run_id`
 
@@ -46,11 +46,7 @@ def _several(runs: RunsLike) -> Iterable[Any]:
 def _read(run: Any, store: StoreLike) -> RunRecord:
     if isinstance(run, RunRecord):
         return run
-    folder = open_store(store).find(str(run))
-    record = read_run(folder, liveness())
-    if record is None:
-        raise UsageError(f"run {folder.run_id!r} has not recorded anything yet - look again in a moment")
-    return record
+    return load_run(str(run), store=store)
 
 
 def _newest(store: StoreLike, experiment: str | None) -> Iterator[RunRecord]:

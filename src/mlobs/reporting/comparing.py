@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mlobs.read.html import escaped, number, shortened
+from mlobs.read.html import escaped, number
 from mlobs.read.record import RunRecord
 from mlobs.reporting.differences import MOST_RUNS, PARTS, Difference
 from mlobs.reporting.markup import table
 from mlobs.reporting.table import swatch, varying_params
-from mlobs.text import param_text
+from mlobs.text import param_text, shortened
 
 _MOST_LINES = 400  # of a diff in the page; `mlobs diff` prints all
 _MOST_CHARACTERS = 400

@@ -8,13 +8,14 @@ from typing import Any
 from mlobs import text
 from mlobs.delivery.report import COUNTS, BackendReport, report
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.html import escaped, number, shortened
+from mlobs.read.artifact import StoredArtifact
+from mlobs.read.html import escaped, number
 from mlobs.read.log_tail import LogTail
 from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord
 from mlobs.reporting.markup import table
-from mlobs.reporting.table import swatch, took_s
-from mlobs.text import log_line, param_text
+from mlobs.reporting.table import swatch
+from mlobs.text import log_line, param_text, shortened
 
 LOG_LINES = 20
 _MOST_CHARACTERS = 2_000  # of a param or a line of the log
@@ -71,18 +72,16 @@ def _run(at: int, record: RunRecord, metrics: Mapping[str, Summary], *, is_open:
 
 
 def _parts(record: RunRecord, metrics: Mapping[str, Summary]) -> Iterator[str]:
-    yield _pairs("", _facts(record))
+    yield _pairs("", _facts(record).items())
     yield from _pre("Traceback", record.end.traceback if record.end and record.end.traceback else "")
-    params = {
-        name: shortened(param_text(one), _MOST_CHARACTERS, "the run") for name, one in record.params.items()
-    }
+    params = [
+        (name, shortened(param_text(one), _MOST_CHARACTERS, "the run")) for name, one in record.params.items()
+    ]
     yield _pairs("Params", params)
     yield _metrics(metrics)
-    yield _pairs("Tags", record.tags)
-    yield _pairs("Datasets", {one.name: _dataset(one) for one in record.datasets})
-    yield _pairs(
-        "Artifacts", {one.path: f"{one.role}, {text.size(one.size_bytes)}" for one in record.artifacts}
-    )
+    yield _pairs("Tags", record.tags.items())
+    yield _pairs("Datasets", [(one.name, _dataset(one)) for one in record.datasets])
+    yield _pairs("Artifacts", [(one.path, _artifact(one)) for one in record.artifacts])
     tail = LogTail(record.folder).read()[-LOG_LINES:]
     lines = "\n".join(shortened(log_line(one), _MOST_CHARACTERS, "the run") for one in tail)
     yield from _pre(f"Log, the last {len(tail)} lines", lines)
@@ -90,7 +89,7 @@ def _parts(record: RunRecord, metrics: Mapping[str, Summary]) -> Iterator[str]:
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
-    start, seconds = record.latest, took_s(record)
+    start, seconds = record.latest, record.duration_s
     facts = {
         "id": record.run_id,
         "experiment": record.experiment,
@@ -115,6 +114,11 @@ def _dataset(one: Any) -> str:
     return ", ".join([*filter(None, facts), f"{one.fingerprint} ({one.strength})"])
 
 
+def _artifact(one: StoredArtifact) -> str:
+    step = [] if one.step is None else [f"step {one.step:,}"]
+    return ", ".join([one.role, text.size(one.size_bytes), *step])
+
+
 def _metrics(summaries: Mapping[str, Summary]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escaped(name)}</th><td class="n">{number(one.last)}</td>'
@@ -129,10 +133,11 @@ def _metrics(summaries: Mapping[str, Summary]) -> str:
     return f"<section><h4>Metrics</h4>{table('Metrics', heads, rows)}</section>"
 
 
-def _pairs(title: str, pairs: Mapping[str, Any]) -> str:
+def _pairs(title: str, named: Iterable[tuple[str, Any]]) -> str:
+    pairs = list(named)
     if not pairs:
         return ""
-    first = list(pairs.items())[:_MOST_PAIRS]
+    first = pairs[:_MOST_PAIRS]
     lines = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in first)
     if len(first) < len(pairs):
         lines += f"<dt>and {len(pairs) - len(first):,} more</dt><dd></dd>"

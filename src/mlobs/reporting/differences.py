@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from mlobs.errors import MlobsError
+from mlobs.comparing import environment_diff, lines_of
 from mlobs.read.record import RunRecord
 from mlobs.repro.causes import code_changes
 from mlobs.repro.comparison import compare_inputs
-from mlobs.repro.differences import diff_environments
-from mlobs.repro.material import Material, readable
+from mlobs.repro.material import Material
 from mlobs.repro.run_diff import code_diff, entry_diff
 
 MOST_RUNS = 20  # compared with the first: restoring two trees takes up to a second
@@ -36,25 +35,20 @@ def differences(records: Sequence[RunRecord]) -> list[Difference]:
     found = []
     for number, record in enumerate(records[1 : MOST_RUNS + 1], 1):
         second = Material.of(record)
-        lines = {part: tuple(_lines(part, first, second)) for part in PARTS[:-1]}
+        lines = {part: lines_of(_DIFFERENCES[part], first, second) for part in PARTS[:-1]}
         key = tuple(code_changes(first, second))
         if key not in of_code:  # runs of one state of the code have one diff
-            of_code[key] = tuple(_lines("code", first, second)) if key else ()
+            of_code[key] = lines_of(code_diff, first, second) if key else ()
         lines["code"] = of_code[key]
         missing = dict.fromkeys([*first.missing(), *second.missing()])
         found.append(Difference(number, {part: some for part, some in lines.items() if some}, tuple(missing)))
     return found
 
 
-def _lines(part: str, first: Material, second: Material) -> Iterator[str]:
-    try:
-        if part in ("params", "datasets"):
-            yield from compare_inputs(first.run, second.run)[part == "datasets"]
-        elif part == "start":
-            yield from entry_diff(first, second)
-        elif part == "environment":
-            yield from diff_environments(first.surroundings, second.surroundings)
-        else:
-            yield from code_diff(first, second)
-    except (MlobsError, OSError) as error:
-        yield f"cannot be compared here: {readable(error) if isinstance(error, MlobsError) else error}"
+_DIFFERENCES: dict[str, Callable[[Material, Material], Iterable[str]]] = {
+    "params": lambda first, second: compare_inputs(first.run, second.run)[0],
+    "datasets": lambda first, second: compare_inputs(first.run, second.run)[1],
+    "start": entry_diff,
+    "environment": environment_diff,
+    "code": code_diff,
+}

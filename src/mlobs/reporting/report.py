@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,8 @@ def report(
         unfinished.write_bytes(content)
         unfinished.replace(target)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not even be begun
+            unfinished.unlink()
         raise StoreError(
             error.errno or 0, f"the report cannot be written: {error.strerror}", str(target)
         ) from error

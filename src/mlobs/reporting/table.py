@@ -10,11 +10,11 @@ from typing import Any
 
 from mlobs import text
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.html import escaped, number, shortened
+from mlobs.read.html import escaped, number
 from mlobs.read.record import RunRecord
 from mlobs.reporting.colours import DASH_ARRAYS, LIGHT
 from mlobs.reporting.markup import scrolled
-from mlobs.text import param_text
+from mlobs.text import param_text, shortened
 
 _MOST_CHARACTERS = 80  # of a cell; the run's own part has all
 _MOST_PARAMS, _MOST_METRICS = 6, 5  # columns that are shown before somebody chooses
@@ -42,19 +42,12 @@ def columns_of(records: Sequence[RunRecord]) -> list[Column]:
         Column("id", "run id", lambda run: run.run_id),
         Column("experiment", "experiment", lambda run: run.experiment, is_shown=len(experiments) > 1),
         Column("started", "started (UTC)", lambda run: run.started, is_shown=True),
-        Column("took", "took", took_s, is_shown=True),
+        Column("took", "took", lambda run: run.duration_s, is_shown=True),
         *(_named("params", name, at < _MOST_PARAMS) for at, name in enumerate(params)),
         *(_named("metrics", name, name in shown) for name in metrics),
         *(_named("params", name, False) for name in others),
         *(_named("tags", name, False) for name in tags),
     ]  # fmt: skip
-
-
-def took_s(run: RunRecord) -> float | None:
-    """How long a run took, in seconds; None while it is not known."""
-    if run.started is None or run.ended is None:
-        return None
-    return (run.ended - run.started).total_seconds()
 
 
 def varying_params(records: Sequence[RunRecord]) -> list[str]:

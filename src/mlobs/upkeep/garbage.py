@@ -84,9 +84,9 @@ def _delete(one: Garbage, now: float) -> bool:
     return True
 
 
-def _is_old(path: Path, now: float) -> bool:
+def _is_old(path: Path, now: float, age_s: float = YOUNG_S) -> bool:
     try:
-        return now - path.stat().st_mtime > YOUNG_S
+        return now - path.stat().st_mtime > age_s
     except OSError:
         return False  # it is gone
 
@@ -97,17 +97,18 @@ def _snapshots(store: Store) -> Iterator[Garbage]:
         if path.is_dir():
             yield Garbage(path, "unfinished", own_bytes(path))
         elif path.name.startswith("."):
-            yield _file(path, "unfinished")
-        elif path.stat().st_nlink == 1:
-            yield _file(path, "snapshot")
+            yield from _file(path, "unfinished")
+        else:
+            yield from _file(path, "snapshot", most_links=1)
 
 
 def _datasets(store: Store, folders: Iterable[RunFolder]) -> tuple[list[Garbage], tuple[str, ...]]:
     unfinished = [
-        _file(path, "unfinished")
+        one
         for folder in _entries(store.datasets)
         for path in folder.glob(".*")
         if path.is_file()
+        for one in _file(path, "unfinished")
     ]
     versions = list(version_files(store))
     if not versions:
@@ -124,9 +125,10 @@ def _datasets(store: Store, folders: Iterable[RunFolder]) -> tuple[list[Garbage]
             if is_damaged:
                 return unfinished, (f"versions of datasets all stay: {path} cannot be read as a whole",)
     unused = [
-        _file(path, "dataset")
+        found
         for path, one in versions
         if (one.name, one.version, one.fingerprint) not in used
+        for found in _file(path, "dataset")
     ]
     return unused + unfinished, ()
 
@@ -145,9 +147,9 @@ def _spools(folder: RunFolder) -> Iterator[Garbage]:
     for name, path in names.items():
         stem, _, ending = name.partition(".")
         if ending and ending != "final":
-            yield _file(path, "unfinished")
+            yield from _file(path, "unfinished")
         elif ending and stem in names:
-            yield _file(names[stem], "raw content")
+            yield from _file(names[stem], "raw content")
 
 
 def _removed(store: Store) -> Iterator[Garbage]:
@@ -156,21 +158,31 @@ def _removed(store: Store) -> Iterator[Garbage]:
 
 
 def _caches(store: Store, folders: Iterable[RunFolder]) -> Iterator[Garbage]:
-    """What readers keep of a run's points lies under the run's id; they make it anew where it is missing."""
+    """What readers keep of a run's points lies under the run's id; they make it anew where it is missing.
+
+    A name that begins with a dot is of a file whose author died while writing it.
+    """
     there = {folder.run_id for folder in folders}
-    for path in _entries(store.path / "cache" / "points"):
+    broken_off = [path for path in _entries(store.cache) if path.name.startswith(".")]
+    for path in [*broken_off, *_entries(store.cache / "points")]:
         if path.name not in there:
-            yield Garbage(path, "cache", own_bytes(path)) if path.is_dir() else _file(path, "cache")
+            yield from [Garbage(path, "cache", own_bytes(path))] if path.is_dir() else _file(path, "cache")
 
 
 def _logs(store: Store, now: float) -> Iterator[Garbage]:
     for path in store.senders.glob("*.log"):
-        if now - path.stat().st_mtime > OLD_LOG_S:
-            yield _file(path, "log")
+        if _is_old(path, now, OLD_LOG_S):
+            yield from _file(path, "log")
 
 
-def _file(path: Path, kind: str) -> Garbage:
-    return Garbage(path, kind, path.stat().st_size)
+def _file(path: Path, kind: str, *, most_links: int | None = None) -> Iterator[Garbage]:
+    """The file as garbage, unless it is gone by now or has more names than that."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return  # a sender, or another clean-up, was faster
+    if most_links is None or about.st_nlink <= most_links:
+        yield Garbage(path, kind, about.st_size)
 
 
 def _entries(folder: Path) -> list[Path]:

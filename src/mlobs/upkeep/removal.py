@@ -79,8 +79,15 @@ def remove(one: Candidate) -> None:
 
 def own_bytes(path: Path) -> int:
     """Bytes that a folder's files take, without those that have another name somewhere else."""
-    about = (file.stat(follow_symlinks=False) for file in path.rglob("*") if not file.is_dir())
-    return sum(one.st_size for one in about if one.st_nlink == 1)
+    return sum(_own_bytes(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _own_bytes(file: Path) -> int:
+    try:
+        about = file.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return 0  # a sender replaced it meanwhile
+    return about.st_size if about.st_nlink == 1 else 0
 
 
 def _children(store: Store) -> defaultdict[str, list[RunFolder]]:
