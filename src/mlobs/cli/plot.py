@@ -92,7 +92,7 @@ def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -
     having = [one for one in taken if metric in one.metrics]
     if not having:
         known = dict.fromkeys(name for one in taken for name in one.metrics)
-        raise UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, list(known))}")
+        raise UsageError(f"no run has a metric {metric!r}; {nearest_names(metric, list(known))}")
     if wanted is None and len(having) > MOST_RUNS:
         typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]
