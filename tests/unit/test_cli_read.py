@@ -63,6 +63,30 @@ def test_runs_takes_conditions_and_moments():
     assert "expected ISO 8601" in mlobs("runs", "--since", "soon", code=2).stderr
 
 
+@pytest.mark.usefixtures("store")
+def test_a_slip_in_a_condition_is_said_where_it_chooses_nothing():
+    slip = ("--where", "params.lrr < 1")
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("runs", *slip).stderr
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("best", "loss", *slip, code=2).stderr
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("plot", "loss", *slip, code=2).stderr
+    assert "none has" not in mlobs("runs", "--where", "params.lr > 9").stderr
+
+
+def test_an_empty_store_is_called_empty(tmp_path):
+    assert f"there are no runs in {tmp_path} yet" in mlobs("runs", "--store", str(tmp_path)).stderr
+
+
+def test_compare_asks_for_a_second_run(ids):
+    assert f"type: mlobs compare {ids[0]} RUN" in mlobs("compare", ids[0], code=2).stderr
+
+
+def test_a_traceback_brings_no_escapes_to_the_terminal(store):
+    end = RunFinished(9002.0, "FAILED", "x", traceback="Traceback\n  ValueError: \x1b[31mred")
+    _, writer = open_run(store, end, at=9000.0)
+    writer.close()
+    assert "  ValueError: \\x1b[31mred" in mlobs("show", "latest").stdout.splitlines()
+
+
 def test_runs_as_csv_has_every_column_and_exact_values(ids):
     rows = table("runs")
     assert rows[0][:4] == ["run_id", "experiment", "name", "status"]

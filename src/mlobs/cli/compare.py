@@ -10,6 +10,7 @@ import typer
 from mlobs.cli.columns import cell, short
 from mlobs.cli.options import CsvOption, JsonOption, StoreOption
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
+from mlobs.errors import UsageError
 from mlobs.text import duration as in_units
 from mlobs.text import printable
 
@@ -49,6 +50,10 @@ def compare(
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.comparing import compare as compare_runs
 
+    if len(runs) < 2:  # noqa: PLR2004 - a comparison
+        raise UsageError(
+            f"{runs[0]!r} alone was named; expected two runs or more - type: mlobs compare {runs[0]} RUN"
+        )
     found = compare_runs(runs, store=store)
     if as_json:
         print_json(_document(found))

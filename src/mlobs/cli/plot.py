@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -25,6 +26,7 @@ from mlobs.journal.store import Store
 from mlobs.names import nearest_names
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store
+from mlobs.read.run_summary import RunSummary
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -76,7 +78,10 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    names = _chosen(opened, runs, metric, choice)
+    taken = _taken(opened, runs, choice)
+    if not taken:
+        raise UsageError(no_such_runs(opened, where))
+    names = _having(taken, metric, is_named=bool(runs))
     axis = "elapsed_s" if time else "step"
     frame = _points(opened, names, metric, smooth, "time" if time else "step")
     if as_json or as_csv:
@@ -85,15 +90,18 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     typer.echo(_chart(frame, names, metric, axis, _size(width, height), is_log=log))
 
 
-def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -> dict[str, str]:
-    """The runs to draw: what to call each, by its id."""
+def _taken(store: Store, runs: list[str] | None, choice: Choice) -> list[RunSummary]:
     wanted = {store.find(run).run_id for run in runs} if runs else None
-    taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
+    return [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
+
+
+def _having(taken: list[RunSummary], metric: str, *, is_named: bool) -> dict[str, str]:
+    """The runs to draw: what to call each, by its id."""
     having = [one for one in taken if metric in one.metrics]
     if not having:
         known = dict.fromkeys(name for one in taken for name in one.metrics)
         raise UsageError(f"no run has a metric {metric!r}; {nearest_names(metric, list(known))}")
-    if wanted is None and len(having) > MOST_RUNS:
+    if not is_named and len(having) > MOST_RUNS:
         typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]
     return {one.run_id: f"{one.name or one.experiment} {one.run_id}".strip() for one in having}
