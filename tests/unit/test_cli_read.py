@@ -18,6 +18,7 @@ from recorded import open_run, record_run
 from typer.testing import CliRunner
 
 from mlobs.cli.app import app
+from mlobs.cli.plot import tick_names, ticks
 from mlobs.events import Metrics, Params, RunFinished
 from mlobs.journal.store import Store
 
@@ -135,7 +136,7 @@ def test_compare_gives_data(ids):
     assert found["params"]["lr"] == {"differs": True, "values": {ids[0]: 0.0, ids[1]: 0.1}}
     assert found["params"]["depth"]["differs"] is False
     assert found["runs"][ids[0]]["duration_s"] == 60.0
-    assert "expected two or more" in mlobs("compare", ids[0], code=2).stderr
+    assert "expected two or more runs" in mlobs("compare", ids[0], code=2).stderr
 
 
 def test_best_puts_the_best_run_first_with_the_step(ids):
@@ -216,7 +217,30 @@ def test_many_points_are_thinned_and_keep_their_extremes(store):
     values = [1.0] * 20_000
     values[7777] = 99.0
     record_run(store, *[Metrics(9001.0 + n, n, {"spiky": v}) for n, v in enumerate(values)], at=9000.0)
-    assert re.search(r"^ *99\.\d*", mlobs("plot", "spiky").stdout, re.MULTILINE)
+    assert re.search(r"^ *99┤", mlobs("plot", "spiky").stdout, re.MULTILINE)
+
+
+def test_the_ends_of_both_axes_are_named_by_what_was_recorded(store):
+    pytest.importorskip("plotext")
+    points = [Metrics(9001.0 + n, n, {"loss": 10.0 ** -(8 * n)}) for n in range(4)]
+    record_run(store, *points, at=9000.0)
+    lines = mlobs("plot", "loss", "latest", "--log", "--width", "60").stdout.splitlines()
+    assert lines[2].startswith("    1┤"), lines
+    assert any(line.startswith("1e-24┤") for line in lines)
+    assert lines[-3].split() == ["0", "1", "2", "3"], "steps are whole"
+
+
+@pytest.mark.parametrize(
+    ("ends", "labels"),
+    [
+        ((0.0, 1.0), ["0", "0.5", "1"]),
+        ((0.99991, 0.99993), ["0.99991", "0.99992", "0.99993"]),
+        ((-1.7e308, 1.7e308), ["-1.7e+308", "0", "1.7e+308"]),
+        ((3.0, 3.0), ["3"]),
+    ],
+)
+def test_ticks_have_the_digits_that_tell_them_apart(ends, labels):
+    assert tick_names(ticks(ends, 3)) == labels
 
 
 def test_watch_prints_a_line_for_each_running_run_at_each_look(store):

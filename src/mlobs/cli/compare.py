@@ -52,7 +52,7 @@ def compare(
 
     if len(runs) < 2:  # noqa: PLR2004 - a comparison
         raise UsageError(
-            f"{runs[0]!r} alone was named; expected two runs or more - type: mlobs compare {runs[0]} RUN"
+            f"{runs[0]!r} alone was named; expected two or more runs - type: mlobs compare {runs[0]} RUN"
         )
     found = compare_runs(runs, store=store)
     if as_json:
