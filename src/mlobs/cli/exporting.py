@@ -28,7 +28,15 @@ def export(
         typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
     ] = None,
     *,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DEST", help="A folder; of json, a file.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DEST",
+            help="A folder; of json, a file. Files that are there are replaced.",
+        ),
+    ],
     form: Annotated[FormatName, typer.Option("--format", help="What to write.")] = FormatName.PARQUET,
     every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
     experiment: Annotated[

@@ -104,7 +104,9 @@ def _having(taken: list[RunSummary], metric: str, *, is_named: bool) -> dict[str
         known = dict.fromkeys(name for one in taken for name in one.metrics)
         raise UsageError(f"no run has a metric {metric!r}; {nearest_names(metric, list(known))}")
     if not is_named and len(having) > MOST_RUNS:
-        typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
+        count = len(having) - MOST_RUNS
+        left_out = "1 older run is" if count == 1 else f"{count:,} older runs are"
+        typer.echo(f"{left_out} left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]
     return {one.run_id: f"{one.name or one.experiment} {one.run_id}".strip() for one in having}
 
