@@ -121,7 +121,7 @@ def _read(opened: TextIO, path: Path) -> dict[str, _Rows]:
 
 
 def _check_separator(header: Sequence[str], path: Path) -> None:
-    """Refuse what a spreadsheet of another language writes: as one column it would be a run without points."""
+    """Refuse what some spreadsheets write: as one column it would be a run without points."""
     other = next((one for one in (";", "\t") if len(header) == 1 and one in header[0]), None)
     if other:
         raise UsageError(
