@@ -138,8 +138,7 @@ class _Compiler:
             return
         listed = sides[1].elts if isinstance(sides[1], ast.List | ast.Tuple | ast.Set) else []
         for one in (*sides, *listed):
-            is_whole = isinstance(one, ast.Constant) and isinstance(one.value, str)
-            if is_whole and one.value not in STATUSES:
+            if isinstance(one, ast.Constant) and isinstance(one.value, str) and one.value not in STATUSES:
                 raise self._refused(one, f"is no status; expected one of {', '.join(STATUSES)}")
 
     def _reference(self, node: ast.expr) -> Term:
