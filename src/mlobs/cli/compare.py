@@ -28,7 +28,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN RUN...", help="Ids, the beginnings of ids, or latest. The first leads."),
+        typer.Argument(metavar="RUN", help="Ids, the beginnings of ids, or latest. The first leads."),
     ],
     *,
     store: StoreOption = None,

@@ -25,7 +25,7 @@ class FormatName(str, Enum):
 def export(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
+        typer.Argument(metavar="RUN", help="Ids, beginnings of ids, or latest."),
     ] = None,
     *,
     output: Annotated[

@@ -45,7 +45,7 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     metric: Annotated[str, typer.Argument(metavar="METRIC", help="A metric's name.")],
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN...]", help=f"Ids, or beginnings. Default: the newest {MOST_RUNS}."),
+        typer.Argument(metavar="RUN", help=f"Ids, or beginnings. Default: the newest {MOST_RUNS}."),
     ] = None,
     *,
     smooth: Annotated[

@@ -26,9 +26,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def rm(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN...", help="Ids, beginnings of ids, or latest.", autocompletion=complete_run
-        ),
+        typer.Argument(metavar="RUN", help="Ids, beginnings of ids, or latest.", autocompletion=complete_run),
     ],
     *,
     yes: YesOption = False,

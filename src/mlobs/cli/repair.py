@@ -17,7 +17,7 @@ def repair(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Ids, beginnings of ids, or latest. Default: all dead runs.",
             autocompletion=complete_run,
         ),

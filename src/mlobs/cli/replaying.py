@@ -15,7 +15,7 @@ from mlobs.read.location import open_store
 def replay(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Ids, beginnings of ids, or latest."),
+        typer.Argument(metavar="RUN", help="Ids, beginnings of ids, or latest."),
     ] = None,
     *,
     to: Annotated[str, typer.Option(metavar="BACKEND", help="The kind of backend, such as mlflow.")],

@@ -15,7 +15,7 @@ from mlobs.text import size
 def report(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN...]", help="Runs' ids, beginnings of them, or latest."),
+        typer.Argument(metavar="RUN", help="Runs' ids, beginnings of them, or latest."),
     ] = None,
     *,
     output: Annotated[

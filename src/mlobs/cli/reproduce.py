@@ -32,7 +32,7 @@ def reproduce(  # noqa: PLR0913 - each is an option, and has its default
     run: RunArgument,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND]", help="Start this instead of what was recorded."),
+        typer.Argument(metavar="-- COMMAND", help="Start this instead of what was recorded."),
     ] = None,
     *,
     env: Annotated[
@@ -97,7 +97,7 @@ def verify(
     run: RunArgument,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="[OTHER]", help="Another run; left out, the latest with the same recipe."),
+        typer.Argument(metavar="OTHER", help="Another run; left out, the latest with the same recipe."),
     ] = None,
     *,
     rtol: RtolOption = 1e-6,

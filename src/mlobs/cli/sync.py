@@ -27,7 +27,7 @@ def sync(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Ids, beginnings of ids, or latest. Default: all.",
             autocompletion=complete_run,
         ),
