@@ -73,6 +73,12 @@ def test_a_slip_in_a_condition_is_said_where_it_chooses_nothing():
     assert "none has" not in mlobs("runs", "--where", "params.lr > 9").stderr
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])
+def test_two_forms_at_once_are_refused(forms):
+    assert "exclude each other" in mlobs("runs", *forms, code=2).stderr
+
+
 def test_an_empty_store_is_called_empty(tmp_path):
     assert f"there are no runs in {tmp_path} yet" in mlobs("runs", "--store", str(tmp_path)).stderr
 

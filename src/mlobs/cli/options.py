@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+
+def _one_form(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it with the option's value
+    """Refuse the second of --json and --csv; the options before it are in the context already."""
+    if value and (ctx.params.get("as_json") or ctx.params.get("as_csv")):
+        raise typer.BadParameter("--json and --csv exclude each other - type one of them")
+    return value
+
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -14,10 +22,12 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help='Print one JSON document (NaN is the string "NaN").')
+    bool,
+    typer.Option("--json", callback=_one_form, help='Print one JSON document (NaN is the string "NaN").'),
 ]
 CsvOption = Annotated[
-    bool, typer.Option("--csv", help="Print CSV: times are ISO 8601 in UTC, numbers exact.")
+    bool,
+    typer.Option("--csv", callback=_one_form, help="Print CSV: times are ISO 8601 in UTC, numbers exact."),
 ]
 ExperimentOption = Annotated[str | None, typer.Option(help="Only runs of this experiment.")]
 WhereOption = Annotated[
