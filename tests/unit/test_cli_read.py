@@ -18,6 +18,7 @@ from recorded import open_run, record_run
 from typer.testing import CliRunner
 
 from mlobs.cli.app import app
+from mlobs.cli.compare import excerpt
 from mlobs.cli.plot import tick_names, ticks
 from mlobs.events import Metrics, Params, RunFinished
 from mlobs.journal.store import Store
@@ -130,6 +131,18 @@ def test_compare_shows_the_rows_that_differ(ids):
     marked = mlobs("compare", *ids, "--all").stdout
     assert re.search(r"^lr \* +0\.0 +0\.1 +0\.2$", marked, re.MULTILINE)
     assert re.search(r"^depth +3 +3 +3$", marked, re.MULTILINE)
+
+
+def test_a_generated_file_does_not_hide_the_edit_of_another():
+    generated = ["--- a/report.html", "+++ b/report.html", *["+x"] * 1000]
+    edited = ["--- a/train.py", "+++ b/train.py", "@@ -1 +1 @@", "-lr = 1", "+lr = 2"]
+
+    shown = excerpt([*generated, *edited])
+
+    assert shown[-5:] == edited
+    assert shown[60] == "... 942 more lines: mlobs diff shows two runs in full"
+    assert len(shown) == 66
+    assert excerpt(edited) == edited
 
 
 def test_compare_gives_data(ids):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +13,15 @@ from mlobs.cli.options import CsvOption, JsonOption, StoreOption
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_table, print_title
 from mlobs.errors import UsageError
 from mlobs.text import duration as in_units
-from mlobs.text import printable
+from mlobs.text import printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlobs.comparing import RunComparison
 
+MOST_LINES = 60  # of what differs in one file, for people: a screen or two
+MOST_OF_A_LINE = 200  # characters; a generated file may be one line of megabytes
 MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
 _TABLES = ("params", "metrics", "datasets")
 _LISTS = ("start", "environment", "code", "models")
@@ -119,9 +122,25 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
 def _print_lines(title: str, lines: Sequence[str], *, is_code: bool) -> None:
     if lines:
         print_title(title)
-    for line in lines:
+    for line in excerpt(lines):
         colour = _COLOURS.get(line[:1]) if is_code else None
-        typer.echo(typer.style(printable(line), fg=colour) if colour else printable(line))
+        shown = shortened(printable(line), MOST_OF_A_LINE, "--json")
+        typer.echo(typer.style(shown, fg=colour) if colour else shown)
+
+
+def excerpt(lines: Sequence[str]) -> list[str]:
+    """Return the first lines of each file of a diff: a generated file must not hide the edit of another."""
+    heads = [
+        at
+        for at, (one, after) in enumerate(pairwise(lines))
+        if one.startswith("--- ") and after.startswith("+++ ")
+    ]
+    shown: list[str] = []
+    for start, stop in pairwise([0, *(at for at in heads if at), len(lines)]):
+        shown += lines[start : min(stop, start + MOST_LINES)]
+        if stop - start > MOST_LINES:
+            shown.append(f"... {stop - start - MOST_LINES:,} more lines: mlobs diff shows two runs in full")
+    return shown
 
 
 def _document(found: RunComparison) -> dict[str, Any]:
