@@ -80,6 +80,13 @@ def test_two_forms_at_once_are_refused(forms):
     assert "exclude each other" in mlobs("runs", *forms, code=2).stderr
 
 
+def test_best_says_so_where_every_value_is_nan(store):
+    record_run(store, Metrics(9001.0, 0, {"bad": float("nan")}), at=9000.0)
+    said = mlobs("best", "bad")
+    assert (said.stdout, said.stderr) == ("", "every value of 'bad' is NaN, and NaN is never best\n")
+    assert json.loads(mlobs("best", "bad", "--json").stdout) == []
+
+
 def test_an_empty_store_is_called_empty(tmp_path):
     assert f"there are no runs in {tmp_path} yet" in mlobs("runs", "--store", str(tmp_path)).stderr
 

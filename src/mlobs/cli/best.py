@@ -91,6 +91,8 @@ def best(  # noqa: PLR0913 - each is an option of its own
             headings,
             ([r.run_id, r.experiment, r.name, r.status, iso(r.started), value, at] for r, value, at in rows),
         )
+    elif not ranked:
+        typer.echo(f"every value of {metric!r} is NaN, and NaN is never best", err=True)
     else:
         _print(rows, metric, which)
 
