@@ -352,6 +352,19 @@ def test_a_run_alone_and_without_metrics_has_a_page_too(chromium, tmp_path):
     assert_quiet(chromium, path)
 
 
+def test_an_empty_chart_says_why_it_is_empty(chromium, tmp_path):
+    tracker = mlobs.Tracker("churn", store=tmp_path / "store", mode="offline")
+    with tracker.start_run("never finite", params={"lr": 0.1}) as run:
+        for step in range(3):
+            run.log_metric("loss", float("nan"), step=step)
+    path = mlobs.report(path=tmp_path / "report.html", store=tmp_path / "store")
+
+    card = Report(chromium, path).chart()
+
+    assert card.find_element(By.CSS_SELECTOR, ".annotation-text").text == "no finite value"
+    assert_quiet(chromium, path)
+
+
 def test_a_page_whose_charts_cannot_be_drawn_says_so_and_has_the_tables(chromium, pages, tmp_path):
     broken = tmp_path / "report.html"
     broken.write_text(

@@ -19,6 +19,8 @@ from recorded import open_run, record_run
 from typer.testing import CliRunner
 
 from mlobs.cli.app import app
+from mlobs.cli.compare import excerpt
+from mlobs.cli.plot import tick_names, ticks
 from mlobs.events import Metrics, Params, RunFinished
 from mlobs.journal.store import Store
 from mlobs.read.live import LiveRuns
@@ -66,6 +68,43 @@ def test_runs_takes_conditions_and_moments():
     assert "expected ISO 8601" in mlobs("runs", "--since", "soon", code=2).stderr
 
 
+@pytest.mark.usefixtures("store")
+def test_a_slip_in_a_condition_is_said_where_it_chooses_nothing():
+    slip = ("--where", "params.lrr < 1")
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("runs", *slip).stderr
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("best", "loss", *slip, code=2).stderr
+    assert "none has params.lrr; did you mean 'lr'?" in mlobs("plot", "loss", *slip, code=2).stderr
+    assert "none has" not in mlobs("runs", "--where", "params.lr > 9").stderr
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])
+def test_two_forms_at_once_are_refused(forms):
+    assert "exclude each other" in mlobs("runs", *forms, code=2).stderr
+
+
+def test_best_says_so_where_every_value_is_nan(store):
+    record_run(store, Metrics(9001.0, 0, {"bad": float("nan")}), at=9000.0)
+    said = mlobs("best", "bad")
+    assert (said.stdout, said.stderr) == ("", "every value of 'bad' is NaN, and NaN is never best\n")
+    assert json.loads(mlobs("best", "bad", "--json").stdout) == []
+
+
+def test_an_empty_store_is_called_empty(tmp_path):
+    assert f"there are no runs in {tmp_path} yet" in mlobs("runs", "--store", str(tmp_path)).stderr
+
+
+def test_compare_asks_for_a_second_run(ids):
+    assert f"type: mlobs compare {ids[0]} RUN" in mlobs("compare", ids[0], code=2).stderr
+
+
+def test_a_traceback_brings_no_escapes_to_the_terminal(store):
+    end = RunFinished(9002.0, "FAILED", "x", traceback="Traceback\n  ValueError: \x1b[31mred")
+    _, writer = open_run(store, end, at=9000.0)
+    writer.close()
+    assert "  ValueError: \\x1b[31mred" in mlobs("show", "latest").stdout.splitlines()
+
+
 def test_runs_as_csv_has_every_column_and_exact_values(ids):
     rows = table("runs")
     assert rows[0][:4] == ["run_id", "experiment", "name", "status"]
@@ -104,6 +143,18 @@ def test_compare_shows_the_rows_that_differ(ids):
     assert re.search(r"^depth +3 +3 +3$", marked, re.MULTILINE)
 
 
+def test_a_generated_file_does_not_hide_the_edit_of_another():
+    generated = ["--- a/report.html", "+++ b/report.html", *["+x"] * 1000]
+    edited = ["--- a/train.py", "+++ b/train.py", "@@ -1 +1 @@", "-lr = 1", "+lr = 2"]
+
+    shown = excerpt([*generated, *edited])
+
+    assert shown[-5:] == edited
+    assert shown[60] == "... 942 more lines: mlobs diff shows two runs in full"
+    assert len(shown) == 66
+    assert excerpt(edited) == edited
+
+
 def test_compare_gives_data(ids):
     assert table("compare", *ids[:2]) == [
         ["group", "name", "differs", *ids[:2]],
@@ -114,7 +165,7 @@ def test_compare_gives_data(ids):
     assert found["params"]["lr"] == {"differs": True, "values": {ids[0]: 0.0, ids[1]: 0.1}}
     assert found["params"]["depth"]["differs"] is False
     assert found["runs"][ids[0]]["duration_s"] == 60.0
-    assert "expected two or more" in mlobs("compare", ids[0], code=2).stderr
+    assert "expected two or more runs" in mlobs("compare", ids[0], code=2).stderr
 
 
 def test_best_puts_the_best_run_first_with_the_step(ids):
@@ -210,7 +261,30 @@ def test_many_points_are_thinned_and_keep_their_extremes(store):
     values = [1.0] * 20_000
     values[7777] = 99.0
     record_run(store, *[Metrics(9001.0 + n, n, {"spiky": v}) for n, v in enumerate(values)], at=9000.0)
-    assert re.search(r"^ *99\.\d*", mlobs("plot", "spiky").stdout, re.MULTILINE)
+    assert re.search(r"^ *99┤", mlobs("plot", "spiky").stdout, re.MULTILINE)
+
+
+def test_the_ends_of_both_axes_are_named_by_what_was_recorded(store):
+    pytest.importorskip("plotext")
+    points = [Metrics(9001.0 + n, n, {"loss": 10.0 ** -(8 * n)}) for n in range(4)]
+    record_run(store, *points, at=9000.0)
+    lines = mlobs("plot", "loss", "latest", "--log", "--width", "60").stdout.splitlines()
+    assert lines[2].startswith("    1┤"), lines
+    assert any(line.startswith("1e-24┤") for line in lines)
+    assert lines[-3].split() == ["0", "1", "2", "3"], "steps are whole"
+
+
+@pytest.mark.parametrize(
+    ("ends", "labels"),
+    [
+        ((0.0, 1.0), ["0", "0.5", "1"]),
+        ((0.99991, 0.99993), ["0.99991", "0.99992", "0.99993"]),
+        ((-1.7e308, 1.7e308), ["-1.7e+308", "0", "1.7e+308"]),
+        ((3.0, 3.0), ["3"]),
+    ],
+)
+def test_ticks_have_the_digits_that_tell_them_apart(ends, labels):
+    assert tick_names(ticks(ends, 3)) == labels
 
 
 def test_watch_prints_a_line_for_each_running_run_at_each_look(store):

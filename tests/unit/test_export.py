@@ -89,6 +89,19 @@ def test_a_format_or_run_that_is_not_known_is_said(store, tmp_path):
         export_runs(None, tmp_path / "out", experiment="chrun", store=store)
 
 
+@pytest.mark.parametrize(("form", "wanted"), [("csv", "folder"), ("mlflow", "folder"), ("json", "file")])
+def test_a_place_that_cannot_be_written_to_asks_for_another_place_not_another_store(
+    store, tmp_path, form, wanted
+):
+    place = tmp_path / "taken"
+    place.mkdir() if form == "json" else place.write_text("mine")
+
+    with pytest.raises(mlobs.StoreError, match=f"name another {wanted}"):
+        export_runs(None, place, format=form, store=store)
+
+    assert place.is_dir() or place.read_text() == "mine"
+
+
 def test_the_command_names_what_it_wrote(store, one, tmp_path):
     arguments = [one[:20], "--format", "json", "-o", str(tmp_path / "one.json"), "--store", str(store)]
 

@@ -142,6 +142,8 @@ def test_what_mlobs_exports_as_csv_comes_back_with_each_value(store, tmp_path):
         (["step,loss,at", "1,1,yesterday"], r"line 2: .*yesterday"),
         (["step,at", "1,1"], "no column with values"),
         (["step,loss"], "no row behind"),
+        (["step;loss", "0;0,5"], "by ';'; expected commas"),
+        (["step\tloss", "0\t0.5"], "expected commas"),
         ([""], "is empty"),
     ],
 )

@@ -262,6 +262,18 @@ def test_runs_are_chosen_by_id_frame_record_and_experiment(tracker, tmp_path):
     assert names(mlobs.load_run(ids[1].id, store=store)) == ["b"]
 
 
+def test_page_and_command_say_that_older_runs_are_left_out(tracker, tmp_path):
+    for name in ("a", "b", "c"):
+        tracker.start_run(name).finish()
+
+    assert "The newest 2 runs, experiment churn; older ones are left out." in report(tmp_path, limit=2).text
+    assert "left out" not in report(tmp_path, limit=3).text
+    store = str(tmp_path / "store")
+    arguments = ["report", "-o", str(tmp_path / "x.html"), "--store", store, "--limit"]
+    assert "it has the newest 2 - type --limit 0" in CliRunner().invoke(app, [*arguments, "2"]).output
+    assert "newest" not in CliRunner().invoke(app, [*arguments, "0"]).output
+
+
 def test_what_cannot_be_reported_says_what_to_type(tracker, tmp_path):
     tracker.start_run("a").finish()
     store = tmp_path / "store"

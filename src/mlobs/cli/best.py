@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mlobs.cli.columns import short, without_metric
+from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -74,7 +75,10 @@ def best(  # noqa: PLR0913 - each is an option of its own
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    ranked = _ranked(opened, list(read_runs(opened, choice)), metric, which)
+    chosen = list(read_runs(opened, choice))
+    if not chosen:
+        raise UsageError(no_such_runs(opened, where))
+    ranked = _ranked(opened, chosen, metric, which)
     rows = [(run, value, _step_of(opened, run, metric, value)) for run, value in ranked[: limit or None]]
     if as_json:
         print_json([document(run) | {"metric": metric, "best": value, "step": at} for run, value, at in rows])
@@ -84,6 +88,8 @@ def best(  # noqa: PLR0913 - each is an option of its own
             headings,
             ([r.run_id, r.experiment, r.name, r.status, iso(r.started), value, at] for r, value, at in rows),
         )
+    elif not ranked:
+        typer.echo(f"every value of {metric!r} is NaN, and NaN is never best", err=True)
     else:
         _print(rows, metric, which)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,20 +11,24 @@ import typer
 from mlobs.cli.columns import cell, short
 from mlobs.cli.options import CsvOption, JsonOption, StoreOption, runs_argument
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_lines, print_table, print_title
+from mlobs.errors import UsageError
 from mlobs.text import duration as in_units
+from mlobs.text import printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlobs.comparing import RunComparison
 
+MOST_LINES = 60  # of what differs in one file, for people: a screen or two
+MOST_OF_A_LINE = 200  # characters; a generated file may be one line of megabytes
 _TABLES = ("params", "metrics", "datasets")
 _LISTS = ("start", "environment", "code", "models")
 MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
 
 
 def compare(
-    runs: Annotated[list[str], runs_argument("The first leads.", "RUN RUN...")],
+    runs: Annotated[list[str], runs_argument("The first leads.")],
     *,
     store: StoreOption = None,
     show_all: Annotated[
@@ -43,6 +49,10 @@ def compare(
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.comparing import compare as compare_runs
 
+    if len(runs) < 2:  # noqa: PLR2004 - a comparison
+        raise UsageError(
+            f"{runs[0]!r} alone was named; expected two or more runs - type: mlobs compare {runs[0]} RUN"
+        )
     found = compare_runs(runs, store=store)
     if as_json:
         print_json(_document(found))
@@ -100,9 +110,25 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
             print_table(headings, cells, right=() if group != "metrics" else ids, marked=marks)
     for group in _LISTS:
         for run_id, texts in getattr(found, group).items():
-            print_lines(f"{group}: {run_id} beside {ids[0]}", texts, is_diff=group == "code")
+            shown = [shortened(printable(line), MOST_OF_A_LINE, "--json") for line in excerpt(texts)]
+            print_lines(f"{group}: {run_id} beside {ids[0]}", shown, is_diff=group == "code")
     if not found:
         typer.echo("\nnothing differs")
+
+
+def excerpt(lines: Sequence[str]) -> list[str]:
+    """Return the first lines of each file of a diff: a generated file must not hide the edit of another."""
+    heads = [
+        at
+        for at, (one, after) in enumerate(pairwise(lines))
+        if one.startswith("--- ") and after.startswith("+++ ")
+    ]
+    shown: list[str] = []
+    for start, stop in pairwise([0, *(at for at in heads if at), len(lines)]):
+        shown += lines[start : min(stop, start + MOST_LINES)]
+        if stop - start > MOST_LINES:
+            shown.append(f"... {stop - start - MOST_LINES:,} more lines: mlobs diff shows two runs in full")
+    return shown
 
 
 def _document(found: RunComparison) -> dict[str, Any]:

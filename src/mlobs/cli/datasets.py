@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def datasets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of this name alone.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of this name alone.")] = None,
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,

@@ -31,7 +31,15 @@ class FormatName(str, Enum):
 def export(
     runs: Annotated[list[str] | None, runs_argument()] = None,
     *,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DEST", help="A folder; of json, a file.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DEST",
+            help="A folder; of json, a file. Files that are there are replaced.",
+        ),
+    ],
     form: Annotated[FormatName, typer.Option("--format", help="What to write.")] = FormatName.PARQUET,
     every: AllOption = False,
     experiment: WholeExperimentOption = None,

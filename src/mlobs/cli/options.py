@@ -20,6 +20,15 @@ RunArgument = Annotated[
 MetricArgument = Annotated[
     str, typer.Argument(metavar="METRIC", help="A metric's name.", autocompletion=complete_metric)
 ]
+
+
+def _one_form(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it with the option's value
+    """Refuse the second of --json and --csv; the options before it are in the context already."""
+    if value and (ctx.params.get("as_json") or ctx.params.get("as_csv")):
+        raise typer.BadParameter("--json and --csv exclude each other - type one of them")
+    return value
+
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -27,10 +36,12 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help='Print one JSON document (NaN is the string "NaN").')
+    bool,
+    typer.Option("--json", callback=_one_form, help='Print one JSON document (NaN is the string "NaN").'),
 ]
 CsvOption = Annotated[
-    bool, typer.Option("--csv", help="Print CSV: times are ISO 8601 in UTC, numbers exact.")
+    bool,
+    typer.Option("--csv", callback=_one_form, help="Print CSV: times are ISO 8601 in UTC, numbers exact."),
 ]
 ExperimentOption = Annotated[str | None, typer.Option(help="Only runs of this experiment.")]
 WhereOption = Annotated[
@@ -47,7 +58,7 @@ WholeExperimentOption = Annotated[
 ]
 
 
-def runs_argument(otherwise: str = "", metavar: str = "[RUN]...") -> Any:
+def runs_argument(otherwise: str = "", metavar: str = "RUN") -> Any:
     """An argument for runs; `otherwise` says which they are when none is named."""
     text = f"Ids, beginnings of ids, or latest. {otherwise}".rstrip()
     return typer.Argument(metavar=metavar, help=text, autocompletion=complete_run)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlobs.cli.columns import without_metric
+from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -27,6 +30,7 @@ from mlobs.errors import MissingPackage, UsageError
 from mlobs.journal.store import Store
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import find_runs, open_store
+from mlobs.read.run_summary import RunSummary
 from mlobs.text import printable
 
 if TYPE_CHECKING:
@@ -73,7 +77,10 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    names = _chosen(opened, runs, metric, choice)
+    taken = _taken(opened, runs, choice)
+    if not taken:
+        raise UsageError(no_such_runs(opened, where))
+    names = _having(opened, taken, metric, is_named=bool(runs))
     axis = "elapsed_s" if time else "step"
     frame = _points(opened, names, metric, smooth, "time" if time else "step")
     if as_json or as_csv:
@@ -82,21 +89,27 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     typer.echo(_chart(frame, names, metric, axis, _size(width, height), is_log=log))
 
 
-def _chosen(store: Store, runs: list[str] | None, metric: str, choice: Choice) -> dict[str, str]:
-    """The runs to draw: what to call each, by its id."""
+def _taken(store: Store, runs: list[str] | None, choice: Choice) -> list[RunSummary]:
     wanted = {folder.run_id for folder in find_runs(store, runs)} if runs else None
     taken = [one for one in read_runs(store, choice) if wanted is None or one.run_id in wanted]
+    without = sorted((wanted or set()) - {one.run_id for one in taken})
+    if taken and without:
+        typer.echo(f"not drawn, as other runs were asked for: {', '.join(without)}", err=True)
+    return taken
+
+
+def _having(store: Store, taken: list[RunSummary], metric: str, *, is_named: bool) -> dict[str, str]:
+    """The runs to draw: what to call each, by its id."""
     having = [one for one in taken if metric in one.metrics]
     if not having:
         raise without_metric(taken, metric, store)
-    without = sorted((wanted or set()) - {one.run_id for one in having})
-    if without:
-        typer.echo(
-            f"not drawn, for want of {metric!r} or as other runs were asked for: {', '.join(without)}",
-            err=True,
-        )
-    if wanted is None and len(having) > MOST_RUNS:
-        typer.echo(f"{len(having) - MOST_RUNS} older runs are left out - name the runs to draw", err=True)
+    if is_named and len(having) < len(taken):
+        without = ", ".join(one.run_id for one in taken if one not in having)
+        typer.echo(f"not drawn, for want of {metric!r}: {without}", err=True)
+    if not is_named and len(having) > MOST_RUNS:
+        count = len(having) - MOST_RUNS
+        left_out = "1 older run is" if count == 1 else f"{count:,} older runs are"
+        typer.echo(f"{left_out} left out - name the runs to draw", err=True)
         having = having[-MOST_RUNS:]
     return {one.run_id: f"{one.name or one.experiment} {one.run_id}".strip() for one in having}
 
@@ -146,33 +159,62 @@ def _chart(
     except ImportError as error:
         raise MissingPackage("plotext", "plot") from error
     is_coloured = sys.stdout.isatty()
-    figure = _empty(plotext.figure, metric, axis, (size[0], size[1] - len(names)), is_log=is_log)
-    legend = []
+    figure = _empty(plotext.figure, metric, axis, (size[0], size[1] - len(names)))
+    legend: list[str] = []
+    steps: list[float] = []
+    values: list[float] = []
     for index, (run_id, name) in enumerate(names.items()):
         x, y = _thinned(*_curve(frame, run_id, axis, is_positive=is_log), size[0])
         letter, colour = _LETTERS[index % len(_LETTERS)], _COLOURS[index % len(_COLOURS)]
         is_line = is_coloured or len(names) == 1
         marker = plotext.marker("braille" if is_line else letter, colour if is_coloured else None)
         if x:
+            y = [math.log10(value) for value in y] if is_log else y  # its own scale fails with ticks of ours
+            steps += [min(x), max(x)]
+            values += [min(y), max(y)]
             signal = figure.signal(x, y, marker=marker)
             figure.draw(signal.lines() if is_line else signal)
             sign = typer.style("--", fg=colour) if is_coloured else "--" if is_line else letter
             legend.append(f" {sign} {printable(name)}")
     if not legend:
         raise UsageError(f"metric {metric!r} has no {'positive ' if is_log else ''}finite values to draw")
+    most = max(2, min(7, size[0] // 12))
+    across = ticks(steps, most, is_whole=axis == "step")
+    figure.ruler(0).ticks(across, tick_names(across, is_whole=axis == "step"))
+    up = ticks(values, 5)
+    figure.ruler(1).ticks(up, tick_names([10**place for place in up] if is_log else up))
     drawn: str = figure.build().string(colorless=not is_coloured)
     return "\n".join([drawn.rstrip("\n"), *legend])
 
 
-def _empty(figure: Any, metric: str, axis: str, size: tuple[int, int], *, is_log: bool) -> Any:
+def _empty(figure: Any, metric: str, axis: str, size: tuple[int, int]) -> Any:
     figure.clear()
     figure.theme("colorless")  # the terminal's own colours
     figure.plot_size(size[0], max(_LEAST[1], size[1]))
     figure.title(metric)
     figure.label({"step": "step", "elapsed_s": "seconds since the start"}[axis], axis=0)
-    if is_log:
-        figure.ruler(1).scale("log")
     return figure
+
+
+def ticks(values: Sequence[float], most: int, *, is_whole: bool = False) -> list[float]:
+    """Return places from the least to the greatest value, both of them with it; whole ones for steps."""
+    low, high = min(values), max(values)
+    shares = [at / (most - 1) for at in range(1, most - 1)]
+    between = [low * (1 - share) + high * share for share in shares]
+    places = {low, *(map(round, between) if is_whole else between), high}
+    return sorted(places)
+
+
+def tick_names(places: Sequence[float], *, is_whole: bool = False) -> list[str]:
+    """Return the places as texts, with the digits that tell them apart."""
+    if is_whole:
+        return [f"{place:.0f}" for place in places]
+    names: list[str] = []
+    for digits in range(3, 18):
+        names = [f"{place:.{digits}g}" for place in places]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _curve(frame: pd.DataFrame, run_id: str, axis: str, *, is_positive: bool) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def rm(
-    runs: Annotated[list[str], runs_argument(metavar="RUN...")],
+    runs: Annotated[list[str], runs_argument()],
     *,
     yes: YesOption = False,
     force: Annotated[

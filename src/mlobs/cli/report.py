@@ -37,12 +37,14 @@ def report(
     mlobs report 20240131-1200 latest -o two.html --open
     mlobs report --experiment churn --limit 20
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
-    from mlobs.reporting.report import report as write
+    from mlobs.reporting.report import write
 
-    path = write(runs or None, output, store=store, experiment=experiment, limit=limit, title=title)
+    path, chosen = write(runs or None, output, store=store, experiment=experiment, limit=limit, title=title)
     if as_json:
         print_json({"path": str(path), "size_bytes": path.stat().st_size})
     else:
         typer.echo(f"{path} ({size(path.stat().st_size)})")
+    if chosen.is_cut:
+        typer.echo(f"it has the newest {limit:,} - type --limit 0 for all runs", err=True)
     if show:
         typer.launch(path.as_uri())

@@ -26,7 +26,7 @@ def reproduce(  # noqa: PLR0913 - each is an option, and has its default
     run: RunArgument,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND]", help="Start this instead of what was recorded."),
+        typer.Argument(metavar="-- COMMAND", help="Start this instead of what was recorded."),
     ] = None,
     *,
     env: Annotated[
@@ -92,7 +92,7 @@ def verify(
     other: Annotated[
         str | None,
         typer.Argument(
-            metavar="[OTHER]",
+            metavar="OTHER",
             help="Another run; left out, the latest with the same recipe.",
             autocompletion=complete_run,
         ),

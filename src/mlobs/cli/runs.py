@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlobs.cli.columns import FACTS, cell, keys_of, sort_runs, value_of
+from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -85,7 +86,7 @@ def runs(  # noqa: PLR0913 - each is an option of its own
         keys = shown or keys_of(found)
         print_csv(keys, ([value_of(run, key) for key in keys] for run in found))
     elif not found:
-        typer.echo(f"no such runs in {opened.path}", err=True)
+        typer.echo(no_such_runs(opened, where), err=True)
     elif shown:
         print_table(shown, [[cell(value_of(run, key)) for key in shown] for run in found])
     else:

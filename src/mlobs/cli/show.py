@@ -180,7 +180,7 @@ def _print_facts(record: RunRecord) -> None:
             typer.echo(f"{name.ljust(width)}  {printable(value)}")
     if end and end.traceback:
         print_title("traceback")
-        typer.echo(end.traceback.rstrip())
+        typer.echo("\n".join(map(printable, end.traceback.rstrip().splitlines())))
 
 
 def _print_pairs(title: str, values: Mapping[str, Any]) -> None:

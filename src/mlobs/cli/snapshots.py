@@ -24,7 +24,10 @@ def summary(one: Snapshot) -> str:
         case "seeds":
             return f"seed {facts.get('seed')}: {', '.join(facts.get('covered', ()))}"
         case "modules":
-            return f"{facts.get('local')} files of its own code" + _listed("edited", facts.get("changed", ()))
+            count = facts.get("local")
+            return f"{count} file{'s' * (count != 1)} of its own code" + _listed(
+                "edited", facts.get("changed", ())
+            )
         case _:
             shown = {name: value for name, value in facts.items() if name not in ("file", "size_bytes")}
             return (

@@ -106,6 +106,7 @@ def _read(opened: TextIO, path: Path) -> dict[str, _Rows]:
     reader = csv.DictReader(opened)
     if not reader.fieldnames:
         raise UsageError(f"{path} is empty; expected a first line with the names of the columns")
+    _check_separator(reader.fieldnames, path)
     columns = _Columns.of(reader.fieldnames)
     if not columns.metrics:
         raise UsageError(f"{path} has no column with values; its columns are {', '.join(reader.fieldnames)}")
@@ -119,6 +120,16 @@ def _read(opened: TextIO, path: Path) -> dict[str, _Rows]:
     if not runs:
         raise UsageError(f"{path} holds no row behind its first line")
     return runs
+
+
+def _check_separator(header: Sequence[str], path: Path) -> None:
+    """Refuse what some spreadsheets write: as one column it would be a run without points."""
+    other = next((one for one in (";", "\t") if len(header) == 1 and one in header[0]), None)
+    if other:
+        raise UsageError(
+            f"{path} separates its columns by {other!r}; expected commas, and points in its numbers"
+            f" - type: pandas.read_csv(FILE, sep={other!r}, decimal=',').to_csv(NEW, index=False)"
+        )
 
 
 def _add(rows: _Rows, columns: _Columns, row: Mapping[str, str | None], stem: str) -> None:

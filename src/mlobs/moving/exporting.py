@@ -68,6 +68,10 @@ def export_runs(
         return _write_tables(opened, ids, path, format)
     except MlobsError:
         raise
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        kind = "file" if format == "json" else "folder"
+        why = f"the export cannot be written: {error.strerror} - name another {kind}"
+        raise StoreError(error.errno or 0, why, str(path)) from error
     except OSError as error:
         why = f"the export cannot be written: {error.strerror or error}"
         raise StoreError(error.errno or 0, why, str(path)) from error

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from mlobs.errors import UsageError
+from mlobs.events import Status
 from mlobs.read.points import Summary
 from mlobs.read.run_summary import RunSummary
 from mlobs.read.where_values import ABSENT, comparable, compared, on_numbers, truth
@@ -24,6 +25,7 @@ FACTS = (
     *("run_id", "experiment", "name", "status", "reason", "parent_run_id"),
     *("started", "ended", "duration_s", "is_stale"),
 )
+STATUSES: tuple[str, ...] = get_args(Status)
 GROUPS = ("params", "metrics", "tags")
 AGGREGATES = ("last", "min", "max", "mean", "first", "points", "last_step")
 _EXAMPLE = "params.lr < 0.1 and metrics['val/acc'].max > 0.9"
@@ -49,9 +51,15 @@ def condition(text: str) -> Condition:
     Raises:
         UsageError: it is none; the message says where.
     """
+    term, _ = _compiled(text)
+    return lambda run: truth(term(run)) is True
+
+
+def _compiled(text: str) -> tuple[Term, list[tuple[str, str]]]:
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        term = _Compiler(text.strip()).term(tree.body)
+        compiler = _Compiler(text.strip())
+        return compiler.term(tree.body), compiler.names
     except SyntaxError as error:
         at = (error.offset or 1) - 1
         raise _error(text.strip(), at, f"{error.msg}") from error
@@ -61,12 +69,21 @@ def condition(text: str) -> Condition:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{text!r} is no condition: {error}") from error  # a null byte in it
-    return lambda run: truth(term(run)) is True
+
+
+def names_in(text: str) -> list[tuple[str, str]]:
+    """Return the params, metrics and tags that a condition asks for, as (group, name).
+
+    Raises:
+        UsageError: it is no condition.
+    """
+    return _compiled(text)[1]
 
 
 class _Compiler:
     def __init__(self, text: str) -> None:
         self.text = text
+        self.names: list[tuple[str, str]] = []  # group and name, of all that was compiled
 
     def term(self, node: ast.expr) -> Term:
         """Make the function that gives a node's value for a run; `ABSENT` where the run has none."""
@@ -100,6 +117,8 @@ class _Compiler:
             if test is None:
                 raise self._refused(operands[index + 1], "stands behind `is`; write == or in")
             self._check_moment(operands[index], operands[index + 1])
+            if isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn):
+                self._check_status(operands[index], operands[index + 1])
             pairs.append(_applied(test, terms[index], terms[index + 1]))
         return pairs[0] if len(pairs) == 1 else _joined(pairs, decisive=False)
 
@@ -112,6 +131,15 @@ class _Compiler:
                         comparable(one.value, is_moment=True)
                     except UsageError as error:
                         raise _error(self.text, one.col_offset, str(error)) from error
+
+    def _check_status(self, *sides: ast.expr) -> None:
+        """Refuse a text that `status` is compared with and that no run can have: it would choose nothing."""
+        if not any(isinstance(one, ast.Name) and one.id == "status" for one in sides):
+            return
+        listed = sides[1].elts if isinstance(sides[1], ast.List | ast.Tuple | ast.Set) else []
+        for one in (*sides, *listed):
+            if isinstance(one, ast.Constant) and isinstance(one.value, str) and one.value not in STATUSES:
+                raise self._refused(one, f"is no status; expected one of {', '.join(STATUSES)}")
 
     def _reference(self, node: ast.expr) -> Term:
         path: list[str] = []
@@ -139,12 +167,15 @@ class _Compiler:
                 raise self._refused(node, f"expects one of .{', .'.join(AGGREGATES)} behind the name")
             has_aggregate = len(path) > 1 and path[-1] in AGGREGATES
             aggregate = path.pop() if has_aggregate else "last"
+            self.names.append((root, ".".join(path)))
             return _metric(".".join(path), aggregate)
         if root in GROUPS and (not is_quoted or len(path) == 1):
+            self.names.extend([(root, ".".join(path))] if path else [])
             return _entry(root, ".".join(path)) if path else (lambda run: getattr(run, root))
         if root in GROUPS or root in FACTS:
             raise self._refused(node, "has nothing behind its name")
-        raise self._refused(node, f"is not known; names are {', '.join((*GROUPS, *FACTS))}")
+        meant = "" if path else f"; a param is params.{root}, a metric metrics.{root}, a text '{root}'"
+        raise self._refused(node, f"is not known; names are {', '.join((*GROUPS, *FACTS))}{meant}")
 
     def _refused(self, node: ast.expr, why: str) -> UsageError:
         part = ast.get_source_segment(self.text, node) or type(node).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from mlobs.errors import UsageError
 from mlobs.read.location import StoreLike, open_store
@@ -13,22 +13,32 @@ from mlobs.read.record import RunRecord, liveness, load_run, read_run
 RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a column `run_id`
 
 
-def choose(runs: RunsLike, *, store: StoreLike, experiment: str | None, limit: int) -> list[RunRecord]:
+class Chosen(NamedTuple):
+    """The runs of a report, and whether older ones are left out for their number."""
+
+    records: list[RunRecord]
+    is_cut: bool
+
+
+def choose(runs: RunsLike, *, store: StoreLike, experiment: str | None, limit: int) -> Chosen:
     """Read the runs that are asked for, in the order they were named; None is the newest ones, oldest first.
 
     Raises:
         UsageError: a run is not there, or there is none at all.
         StoreError: there is no such store.
     """
+    is_cut = False
     if runs is None:
-        found = list(islice(_newest(store, experiment), limit or None))[::-1]
+        newest = _newest(store, experiment)
+        found = list(islice(newest, limit or None))[::-1]
+        is_cut = next(newest, None) is not None
     else:
         named = [_read(run, store) for run in _several(runs)]
         found = [one for one in named if experiment is None or one.experiment == experiment]
     if not found:
         of = f" of experiment {experiment!r}" if experiment is not None else ""
         raise UsageError(f"there are no runs{of} to report on - type: mlobs runs")
-    return list({one.run_id: one for one in found}.values())
+    return Chosen(list({one.run_id: one for one in found}.values()), is_cut)
 
 
 def _several(runs: RunsLike) -> Iterable[Any]:

@@ -16,7 +16,7 @@ from mlobs.read.html import escaped
 from mlobs.read.location import StoreLike
 from mlobs.read.points import Summary
 from mlobs.read.record import RunRecord
-from mlobs.reporting.choice import RunsLike, choose
+from mlobs.reporting.choice import Chosen, RunsLike, choose
 from mlobs.reporting.colours import DARK, DASHES, LIGHT
 from mlobs.reporting.comparing import comparison_html
 from mlobs.reporting.curves import Curves, curves_of
@@ -55,10 +55,24 @@ def report(
         MissingPackage: plotly is not installed.
         StoreError: there is no such store, or the file cannot be written.
     """
+    return write(runs, path, store=store, experiment=experiment, limit=limit, title=title)[0]
+
+
+def write(
+    runs: RunsLike,
+    path: str | os.PathLike[str],
+    *,
+    store: StoreLike = None,
+    experiment: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    title: str | None = None,
+) -> tuple[Path, Chosen]:
+    """Write as `report` does, and return the runs with the path."""
     plotly_js()
-    records = choose(runs, store=store, experiment=experiment, limit=limit)
+    chosen = choose(runs, store=store, experiment=experiment, limit=limit)
+    records = chosen.records
     target = Path(path).expanduser().absolute()
-    content = _page(records, title or _title(records)).encode("utf-8", "backslashreplace")
+    content = _page(chosen, title or _title(records)).encode("utf-8", "backslashreplace")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)
@@ -69,10 +83,11 @@ def report(
         raise StoreError(
             error.errno or 0, f"the report cannot be written: {error.strerror}", str(target)
         ) from error
-    return target
+    return target, chosen
 
 
-def _page(records: Sequence[RunRecord], title: str) -> str:
+def _page(chosen: Chosen, title: str) -> str:
+    records = chosen.records
     columns, curves = columns_of(records), curves_of(records)
     summaries = [record.points.summaries() for record in records]
     sections = (
@@ -86,8 +101,10 @@ def _page(records: Sequence[RunRecord], title: str) -> str:
         ("details", "Each run", details_html(records, summaries)),
     )
     made = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    number = f"{len(records):,} run{'s' * (len(records) != 1)}"
-    about = f"{number}, {escaped(_experiments(records))}. Made {made} by mlobs {escaped(__version__)}."
+    number = ("The newest " if chosen.is_cut else "") + f"{len(records):,} run{'s' * (len(records) != 1)}"
+    left_out = "; older ones are left out" if chosen.is_cut else ""
+    of = escaped(_experiments(records))
+    about = f"{number}, {of}{left_out}. Made {made} by mlobs {escaped(__version__)}."
     return document(title, [one for one in sections if one[2]], _data(records, curves, summaries), about)
 
 

@@ -51,6 +51,11 @@ function baseLayout(more) {
   };
 }
 
+// What an empty chart says, in its middle.
+function saying(text) {
+  return { text, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { size: 13, color: themeColour("--quiet") } };
+}
+
 const PLOT_OPTIONS = { displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false };
 
 function across(curve, unit) {
@@ -87,6 +92,10 @@ function drawCard(card) {
     yaxis: { type: view.log ? "log" : "linear", exponentformat: "power" },
   });
   const traces = curves.flatMap((curve) => tracesOf(curve, unit));
+  const isDrawn = (value) => Number.isFinite(value) && (!view.log || value > 0);
+  if (!traces.some((trace) => trace.y.some(isDrawn))) {
+    layout.annotations = [saying(curves.length ? `no ${view.log ? "positive " : ""}finite value` : "no run is chosen that has it")];
+  }
   return Plotly.react(card.plot, traces, layout, PLOT_OPTIONS).then(() => {
     card.element.dataset.drawn = String(Number(card.element.dataset.drawn ?? 0) + 1);
     card.plot.querySelector(".main-svg")?.setAttribute("aria-hidden", "true");

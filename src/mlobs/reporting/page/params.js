@@ -75,6 +75,7 @@ function drawScatter() {
     xaxis: { title: { text: plainText(name), standoff: 6 }, type: isNumber ? (isLog ? "log" : "linear") : "category" },
     yaxis: { title: { text: plainText(targetTitle()), standoff: 6 } },
   });
+  if (!having.length) layout.annotations = [saying("no run has both")];
   return Plotly.react(document.getElementById("scatter"), [trace], layout, PLOT_OPTIONS);
 }
 
