@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from mlobs.errors import UsageError
 from mlobs.names import SYSTEM_PREFIX
-from mlobs.read.points import Points, Summary
+from mlobs.read.points import Points
 from mlobs.read.run_summary import RunSummary
 
 Aggregate: TypeAlias = str | Mapping[str, str]
@@ -37,7 +37,7 @@ class Chooser:
     def values(self, run: RunSummary, *, system: bool = True) -> dict[str, float]:
         """A value of each metric that has one; `system`: also of those that tell the program's load."""
         chosen: dict[str, float] = {}
-        points: Points | None = None
+        at_best: dict[str, dict[str, float]] = {}  # by what is asked for, such as "at max val/acc"
         for name, summary in run.metrics.items():
             if not system and name.startswith(SYSTEM_PREFIX):
                 continue
@@ -46,11 +46,24 @@ class Chooser:
             if at is None:
                 chosen[name] = getattr(summary, word)
                 continue
-            points = points or self._points_of(run.run_id)
-            value = _at_best(points, name, at[2], run.metrics.get(at[2]), at[1])
-            if value is not None:
-                chosen[name] = value
+            if word not in at_best:
+                at_best[word] = self._at_best(run, at[2], at[1])
+            if name in at_best[word]:
+                chosen[name] = at_best[word][name]
         return chosen
+
+    def _at_best(self, run: RunSummary, metric: str, which: str) -> dict[str, float]:
+        """The last value of each metric at the first step where this one is best."""
+        if metric not in run.metrics:
+            return {}
+        points = self._points_of(run.run_id)
+        best: float = getattr(run.metrics[metric], which)
+        code = points.names.get(metric)
+        rows = zip(points.codes, points.steps, points.values, strict=True)
+        step = next((step for one, step, value in rows if one == code and value == best), None)
+        rows = zip(points.codes, points.steps, points.values, strict=True)
+        values = {one: value for one, at, value in rows if at == step}
+        return {name: values[one] for name, one in points.names.items() if one in values}
 
 
 def _checked(word: str) -> str:
@@ -60,15 +73,3 @@ def _checked(word: str) -> str:
             '"at max METRIC", "at min METRIC": the value at the step where that metric is best'
         )
     return word
-
-
-def _at_best(points: Points, name: str, other: str, best: Summary | None, which: str) -> float | None:
-    """The last value of `name` at the first step where `other` is best."""
-    if best is None or name not in points.names:
-        return None
-    wanted: float = getattr(best, which)
-    code, other_code = points.names[name], points.names[other]
-    rows = list(zip(points.codes, points.steps, points.values, strict=True))
-    step = next((step for one, step, value in rows if one == other_code and value == wanted), None)
-    found = [value for one, at, value in rows if one == code and at == step]
-    return found[-1] if found else None
