@@ -267,3 +267,16 @@ def test_a_sender_that_was_killed_while_it_captured_is_replaced(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert captured(tmp_path)["code"].missing is None
+
+
+def test_what_backends_write_beside_the_code_is_no_code(tmp_path):
+    code = TRACKED.replace('store="store"', 'store="store", backends=["tensorboard", "mlflow"]')
+
+    for _ in range(2):
+        done = run(tmp_path, code, MLOBS_REPRO="auto", MLOBS_FINISH_TIMEOUT_S="100", timeout_s=150)
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: "mlobs.recipe" in record(tmp_path, run_ids(tmp_path)[-1]).tags)
+
+    assert (tmp_path / "mlflow.db").exists()
+    trees = {record(tmp_path, one).snapshots["code"].facts["tree"] for one in run_ids(tmp_path)}
+    assert len(trees) == 1

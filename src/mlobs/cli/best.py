@@ -23,6 +23,7 @@ from mlobs.cli.options import (
 )
 from mlobs.cli.output import iso, moment, number, print_csv, print_json, print_table
 from mlobs.cli.runs import document
+from mlobs.errors import UsageError
 from mlobs.journal.store import Store
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mlobs.errors import MlobsError
-from mlobs.events import RunStarted, Snapshot
+from mlobs.events import BackendSpec, RunStarted, Snapshot
 from mlobs.journal import access
 from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
@@ -120,7 +120,7 @@ def _code(
             scratch=scratch,
             started_at=start.at,
             loose=loose,
-            outputs=[place.parent],
+            outputs=[place.parent, *_outputs(start.backends)],
             is_whole=is_full,
         )
         for root in found.roots:
@@ -176,6 +176,20 @@ def _changed_files() -> Iterator[Captured]:
 
     changed = [f"{one.package}: {one.path}: {one.reason}" for one in verify_files()]
     yield Captured(FILES, {"changed": changed[:_MOST_NAMED], "count": len(changed)})
+
+
+def _outputs(backends: Iterable[BackendSpec]) -> Iterator[Path]:
+    """Where backends write on this machine: what lies there came out of runs, and is no code of theirs."""
+    for spec in backends:
+        for value in spec.params.values():
+            text = value.removeprefix("sqlite:///") if isinstance(value, str) else ""
+            if os.path.isabs(text):  # noqa: PTH117 - a text of any kind
+                yield Path(text)
+                if (
+                    text != value
+                ):  # a database, what lies beside it while it is used, MLflow's place for files
+                    yield from (Path(text + end) for end in (".lock", "-journal", "-wal", "-shm"))
+                    yield Path(text).parent / "mlruns"
 
 
 def _script(entry: Mapping[str, Any]) -> Path | None:

@@ -41,8 +41,8 @@ _MOST_LISTED = 50  # warnings of one kind
 class Selection:
     """What is taken of a folder, and what is not.
 
-    `outputs` are folders that are never code. `taken` has for each file its state before it was read, or
-    None if it was there no more.
+    `outputs` are folders and files that are never code. `taken` has for each file its state before it was
+    read, or None if it was there no more.
     """
 
     top: Path
@@ -114,6 +114,8 @@ class Selection:
         """Why a file is not taken; None if it is."""
         if has_secret_name(name):
             return SECRET_NAME
+        if self.outputs and self._path(name) in self.outputs:
+            return "a tracker writes it"
         if (
             state is None or stat.S_ISLNK(state.st_mode) or stat.S_ISDIR(state.st_mode)
         ):  # a folder: a submodule
