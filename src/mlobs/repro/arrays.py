@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -158,7 +159,7 @@ def _of_torch(tensor: Any) -> tuple[str, Array]:
         tensor = getattr(tensor, method)()
     name = str(tensor.dtype).removeprefix("torch.")
     if name == "bfloat16" or name.startswith("float8"):
-        import torch
+        torch = sys.modules["torch"]  # its tensor is there
 
         plain = torch.int16 if name == "bfloat16" else torch.uint8
         return _named(name), tensor.contiguous().view(plain).numpy().view(f"u{tensor.element_size()}")

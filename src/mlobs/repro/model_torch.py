@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from mlobs.repro.model_arrays import TaggedArray
@@ -66,7 +67,7 @@ def tensor(value: Any) -> TaggedArray | Named:
 
 
 def _dense(held: Any) -> TaggedArray:
-    import torch
+    torch = sys.modules["torch"]  # its tensor is there
 
     name = str(held.dtype).removeprefix("torch.")
     if name == "bfloat16" or name.startswith(("float8", "float4")):  # numpy has none of these
