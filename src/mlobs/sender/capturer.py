@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -50,27 +51,27 @@ class Capturer:
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writers: dict[Path, Writer] = {}  # of the thread alone
-        self._unsettled: dict[Path, RunFolder] = {}
-        self._children: list[RunFolder] = []  # which ended before the run around them
+        self._unsettled: dict[Path, tuple[RunFolder, str]] = {}  # with the level
+        self._children: deque[RunFolder] = deque()  # which ended before the run around them
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._latest: _Latest | None = None
 
     def open(self, folder: RunFolder, level: str) -> None:
         """Capture the program for this run; `level` is "auto" or "full"."""
-        self._unsettled[folder.path] = folder
+        self._unsettled[folder.path] = (folder, level)
         self._do(partial(self._capture, folder, level))
 
     def ended(self, folder: RunFolder) -> None:
         """Put together what the run was made of: it has ended. A child's waits for the run around it."""
-        if self._unsettled.pop(folder.path, None) is not None:
-            self._do(partial(self._settle, folder))
+        if (open_run := self._unsettled.pop(folder.path, None)) is not None:
+            self._do(partial(self._settle, *open_run))
         else:
             self._children.append(folder)
 
     def end_all(self) -> None:
         """Do so for all runs; nothing more comes from the program."""
-        for folder in list(self._unsettled.values()):
+        for folder, _ in list(self._unsettled.values()):
             self.ended(folder)
         self._tasks.put(None)
 
@@ -109,10 +110,12 @@ class Capturer:
             writer.close()
 
     def _capture(self, folder: RunFolder, level: str) -> None:
-        from mlobs.repro.capture import CODE, capture, record
+        from mlobs.repro.capture import CODE, ENVIRONMENT, capture, record
 
         run = read_run(folder, liveness())
-        if run is None or run.latest is None or _is_captured(run, CODE):
+        if run is None or run.latest is None:
+            return
+        if _is_captured(run, CODE) and _is_captured(run, ENVIRONMENT):
             return
         entry = _entry(run)
         wanted = (folder.store, entry.get("target"), entry.get("cwd"), level)
@@ -125,12 +128,12 @@ class Capturer:
             captured.append(one)
         self._latest = _Latest(wanted, time.monotonic(), captured)
 
-    def _settle(self, folder: RunFolder) -> None:
+    def _settle(self, folder: RunFolder, level: str) -> None:
         from mlobs.repro.recipe import recipe_tags
 
         try:
             run = read_run(folder, liveness())
-            if run is not None and self._capture_modules(folder, run):
+            if run is not None and self._capture_modules(folder, run, level):
                 run = read_run(folder, liveness())
             tags = None if run is None else recipe_tags(run)
             if tags is not None:
@@ -146,8 +149,8 @@ class Capturer:
         """Name the recipes of the runs below one that has ended: its snapshot is theirs."""
         from mlobs.repro.recipe import is_below, recipe_tags
 
-        waiting, self._children = self._children, []
-        for folder in waiting:
+        for _ in range(len(self._children)):
+            folder = self._children.popleft()
             run = read_run(folder, liveness())
             if run is None or not is_below(run, root):
                 self._children.append(folder)
@@ -158,7 +161,7 @@ class Capturer:
                 writer.append(tags)
                 writer.close()
 
-    def _capture_modules(self, folder: RunFolder, run: RunRecord) -> bool:
+    def _capture_modules(self, folder: RunFolder, run: RunRecord, level: str) -> bool:
         """Capture what only the program's end tells: code from elsewhere, and what git ignores of its own."""
         from mlobs.repro.capture import capture_ignored, capture_loose, record
         from mlobs.repro.recipe import code_parts
@@ -169,7 +172,8 @@ class Capturer:
         loose = [Path(one) for one in modules.facts.get("loose", ())]
         captured = []
         if loose:
-            captured += capture_loose(Store(folder.store), run.latest, _entry(run), loose)
+            store, is_full = Store(folder.store), level == "full"
+            captured += capture_loose(store, run.latest, _entry(run), loose, is_full=is_full)
         if own := modules.facts.get("own"):
             roots = [one.facts for one in code_parts(run).values() if one.missing is None]
             captured += capture_ignored(roots, own)
