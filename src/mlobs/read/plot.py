@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 from mlobs.errors import MissingPackage, UsageError
 from mlobs.read.points import Points
+from mlobs.read.shapes import smoothed_values
 
 Axis: TypeAlias = Literal["step", "time"]
 _AXES = ("step", "time")
@@ -32,22 +31,10 @@ def plot_metrics(points: Points, keys: tuple[str, ...], *, title: str, x: Axis, 
     for name in names:
         across, values = _line(points, name, x)
         if smooth:
-            values = list(smoothed(values, smooth))
+            values = smoothed_values(values, smooth)
         figure.add_scatter(x=across, y=values, mode="lines", name=plain(name))
     figure.update_layout(title=plain(title), xaxis_title="time (UTC)" if x == "time" else "step")
     return figure
-
-
-def smoothed(values: list[float], weight: float) -> Iterator[float]:
-    """The exponential mean, corrected for its start; what is not finite stays, and is left out of it."""
-    mean, total = 0.0, 0.0
-    for value in values:
-        if not math.isfinite(value):
-            yield value
-            continue
-        mean = weight * mean + (1 - weight) * value
-        total = weight * total + (1 - weight)
-        yield mean / total
 
 
 def plain(text: str) -> str:

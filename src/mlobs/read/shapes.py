@@ -48,12 +48,24 @@ def elapsed(frame: pd.DataFrame, begun: Mapping[str, float]) -> Any:
 
 def smoothed(frame: pd.DataFrame, smooth: float) -> pd.Series:
     """The values of each run's metric, smoothed in the order in which they stand; see `metrics`."""
+    groups = frame.groupby(["run_id", "key"], sort=False, observed=True)["value"]
+    return groups.transform(lambda values: smoothed_series(values, smooth)).astype("float64")
+
+
+def smoothed_values(values: Sequence[float], smooth: float) -> list[float]:
+    """Values of one metric, smoothed as `smoothed_series` does."""
+    import pandas as pd
+
+    smooth_values: list[float] = smoothed_series(pd.Series(values, dtype="float64"), smooth).tolist()
+    return smooth_values
+
+
+def smoothed_series(values: pd.Series, smooth: float) -> pd.Series:
+    """Values of one metric, smoothed; what is not finite stays, and is left out of the mean."""
     import numpy as np
 
-    finite = frame["value"].where(np.isfinite(frame["value"]))
-    groups = finite.groupby([frame["run_id"], frame["key"]], sort=False)
-    mean = groups.transform(lambda values: _mean(values, smooth))
-    series: pd.Series = mean.where(finite.notna(), frame["value"]).astype("float64")
+    finite = values.where(np.isfinite(values))
+    series: pd.Series = _mean(finite, smooth).where(finite.notna(), values)
     return series
 
 
