@@ -248,7 +248,7 @@ def _print_snapshot(record: RunRecord) -> None:
         for part, one in record.snapshots.items()
     ]
     if is_being_captured(record):
-        rows.append(["code", "the sender is still at it"])
+        rows.append(["more", "the sender is still at it"])
     if rows:
         print_title("snapshot")
         print_table(("part", "what"), rows)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mlobs.journal.store import Store
+from mlobs.journal.store import RunFolder, Store
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.entry import ENTRY
-from mlobs.repro.recipe import root_of
+from mlobs.repro.recipe import recipe_tags, root_of
 
 CAPTURE_S = 60.0  # a sender is the last that a busy machine serves; alone it takes 0.5 s
 _LOOK_S = 0.1
 _OF_SENDER = frozenset({"code", "environment"})  # parts of the snapshot
+_WAITING = "waiting for the sender, which still captures what the run was made of"
 
 
 def load_whole_run(run: str, store: StoreLike, tell: Callable[[str], None] | None = None) -> RunRecord:
@@ -25,13 +26,15 @@ def load_whole_run(run: str, store: StoreLike, tell: Callable[[str], None] | Non
         UsageError: there is no such run.
         StoreError: there is no such store.
     """
-    record = load_run(run, store=store)
-    if tell is not None and record.end is not None and is_being_captured(root_of(record)):
-        tell("waiting for the sender, which still captures what the run was made of")
-    while record.end is not None and is_being_captured(root_of(record)):
-        time.sleep(_LOOK_S)
-        record = read_run(record.folder, liveness()) or record
-    return record
+    return _when_whole(load_run(run, store=store), tell)
+
+
+def wait_until_whole(folder: RunFolder, tell: Callable[[str], None] | None = None) -> None:
+    """Wait likewise for the snapshot of a run that has just ended; others cost a look at two folders."""
+    if any(Store(folder.store).senders.glob("*.log")) and _age_s(folder) < CAPTURE_S:
+        record = read_run(folder, liveness())
+        if record is not None:
+            _when_whole(record, tell)
 
 
 def when_captured(run: RunRecord) -> RunRecord:
@@ -43,16 +46,48 @@ def when_captured(run: RunRecord) -> RunRecord:
     return run
 
 
-def is_being_captured(root: RunRecord) -> bool:
-    """Tell whether the sender of a run's program has yet to capture its code or environment.
+def is_being_captured(record: RunRecord) -> bool:
+    """Tell whether a sender has yet to record what a run was made of: code, environment, or the recipe.
 
-    It keeps a file of that name open until it is done; of one that was killed the file stays, so that a
-    minute after the run's last sign nobody waits for it.
+    It keeps a file of its name open until it is done; of one that was killed the file stays, so that a
+    minute after the last sign of the run's program nobody waits for it.
     """
-    if root.latest is None or ENTRY not in root.snapshots or root.snapshots.keys() >= _OF_SENDER:
+    root = root_of(record)
+    if root.latest is None or not _is_of_latest(root, ENTRY):
         return False
     last_sign = root.end.at if root.end is not None else root.latest.at
     if time.time() - last_sign > CAPTURE_S:
         return False
-    senders = Store(root.folder.store).senders
-    return any(senders.glob(f"{root.latest.process.pid}-*.log"))
+    if not any(Store(root.folder.store).senders.glob(f"{root.latest.process.pid}-*.log")):
+        return False
+    return not all(_is_of_latest(root, part) for part in _OF_SENDER) or _is_without_recipe(record, root)
+
+
+def _when_whole(record: RunRecord, tell: Callable[[str], None] | None) -> RunRecord:
+    if record.end is None or not is_being_captured(record):
+        return record
+    if tell is not None:
+        tell(_WAITING)
+    while record.end is not None and is_being_captured(record):
+        time.sleep(_LOOK_S)
+        record = read_run(record.folder, liveness()) or record
+    return record
+
+
+def _is_of_latest(root: RunRecord, part: str) -> bool:
+    """Tell whether a part of the snapshot was taken since the run was opened last."""
+    one = root.snapshots.get(part)
+    return one is not None and root.latest is not None and one.at >= root.latest.at
+
+
+def _is_without_recipe(record: RunRecord, root: RunRecord) -> bool:
+    """Tell whether the last word on a run that has ended is missing: the tags that name its recipe."""
+    if record.end is None or root.end is None:
+        return False
+    expected = recipe_tags(record, root)
+    return expected is not None and not record.tags.items() >= expected.values.items()
+
+
+def _age_s(folder: RunFolder) -> float:
+    """Seconds since somebody wrote into a run's journals."""
+    return time.time() - max((path.stat().st_mtime for path in folder.journals()), default=0.0)

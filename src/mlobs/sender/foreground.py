@@ -19,6 +19,7 @@ from mlobs.delivery.start import named_backends
 from mlobs.errors import MlobsError
 from mlobs.events import Process
 from mlobs.journal.store import RunFolder, Store
+from mlobs.repro.whole_run import wait_until_whole
 from mlobs.sender.descriptors import room_for_runs
 from mlobs.sender.endings import close_if_abandoned, has_end, program_lives
 from mlobs.sender.host import Host
@@ -58,7 +59,8 @@ def sync(
 
     A run goes to the backends that it named when it started, or to `only`, which may also name
     others (`options` holds their parameters): that back-fills them. Runs whose process vanished are
-    ended as CRASHED first. Repeating it sends nothing twice.
+    ended as CRASHED first; the snapshot of one that has just ended is waited for. Repeating it sends
+    nothing twice.
 
     A backend that has only been backing off for `patience_s` is given up, and one whose call has not
     returned for `hang_timeout_s`; that call's thread goes on hanging. `is_own_process`: a call that
@@ -118,6 +120,7 @@ class _Syncing:
 
     def _take(self, folder: RunFolder, backends: Mapping[str, Backend]) -> str:
         """Hand a run to the lanes, or say why not."""
+        wait_until_whole(folder, self._watch.show)
         claim = Claim(folder.delivery)
         is_ours = claim.take_over(partial(program_lives, folder))
         if claim.asked is not None:
@@ -141,7 +144,7 @@ class _Watch:
     def __init__(
         self, patience_s: float, hang_timeout_s: float, show: Callable[[str], None], *, is_own_process: bool
     ) -> None:
-        self._patience_s, self._hang_timeout_s, self._show = patience_s, hang_timeout_s, show
+        self._patience_s, self._hang_timeout_s, self.show = patience_s, hang_timeout_s, show
         self._is_own_process = is_own_process
         self._shown: dict[str, str] = {}
         self._answered_at: dict[str, float] = {}  # by backend; it outlasts a portion of runs
@@ -169,7 +172,7 @@ class _Watch:
         now = time.monotonic()
         if lane.reason and self._shown.get(name) != lane.reason:
             self._shown[name] = lane.reason
-            self._show(f"{name}: {lane.state}: {lane.reason}")
+            self.show(f"{name}: {lane.state}: {lane.reason}")
         if lane.state == "delivering" or name not in self._answered_at:
             self._answered_at[name] = now
         return lane.state in ("paused", "hung") or now - self._answered_at[name] > self._patience_s
