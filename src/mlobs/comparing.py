@@ -37,7 +37,9 @@ class RunComparison:
       with a row for each name and a column for each run; `params`, `metrics` and `datasets` are the rows
       that differ.
     - `start`, `environment`, `code` (a unified diff) and `models`: for each run but the first, by its id, the
-      lines that tell what is other there than in the first. A run whose part was not captured has none.
+      lines that tell what is other there than in the first.
+    - `unknown`: for each run of which a part was not captured, by its id, the lines that say which and why.
+      Of such a part nobody can tell whether it differs.
     """
 
     runs: pd.DataFrame
@@ -48,6 +50,7 @@ class RunComparison:
     environment: Mapping[str, tuple[str, ...]]
     code: Mapping[str, tuple[str, ...]]
     models: Mapping[str, tuple[str, ...]]
+    unknown: Mapping[str, tuple[str, ...]]
 
     @property
     def params(self) -> pd.DataFrame:
@@ -67,13 +70,31 @@ class RunComparison:
     def __bool__(self) -> bool:
         """Tell whether anything differs."""
         tables = any(len(getattr(self, name)) for name in _TABLES)
-        return tables or any(any(getattr(self, name).values()) for name in _LISTS)
+        return tables or any(any(lines.values()) for lines in self.lists().values())
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The whole tables by name: params, metrics and datasets, also what is the same."""
+        return {name: getattr(self, f"all_{name}") for name in _TABLES}
+
+    def lists(self) -> dict[str, Mapping[str, tuple[str, ...]]]:
+        """What is told by lines, by name, and by the id of the run that is beside the first."""
+        return {name: getattr(self, name) for name in _LISTS}
+
+    def conclusion(self) -> list[str]:
+        """Say that nothing differs, if that is so, and what is not known of which runs; a line each."""
+        by_lines: dict[tuple[str, ...], list[str]] = {}
+        for run_id, lines in self.unknown.items():
+            by_lines.setdefault(lines, []).append(run_id)
+        said = [f"not known of {', '.join(ids)}: {'; '.join(lines)}" for lines, ids in by_lines.items()]
+        if not self:
+            said.insert(0, "nothing differs of what is known" if said else "nothing differs")
+        return said
 
     def __str__(self) -> str:
         parts = [self.runs.to_string()]
         parts += [f"{title}\n{frame.to_string()}" for title, frame in self._frames()]
         parts += [f"{title}\n" + "\n".join(lines) for title, lines in self._listed()]
-        return "\n\n".join([*parts, *([] if self else ["nothing differs"])])
+        return "\n\n".join([*parts, *self.conclusion()])
 
     def _repr_html_(self) -> str:
         parts = [self.runs.to_html()]
@@ -82,7 +103,8 @@ class RunComparison:
             f"<h4>{escape(title)}</h4><pre>{escape(chr(10).join(lines))}</pre>"
             for title, lines in self._listed()
         ]
-        return "\n".join([*parts, *([] if self else ["<p>nothing differs</p>"])])
+        parts += [f"<p>{escape(line)}</p>" for line in self.conclusion()]
+        return "\n".join(parts)
 
     def _frames(self) -> Iterator[tuple[str, pd.DataFrame]]:
         for name in _TABLES:
@@ -91,8 +113,8 @@ class RunComparison:
                 yield name, _without_none(frame)
 
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
-        for name in _LISTS:
-            for run_id, lines in getattr(self, name).items():
+        for name, of_runs in self.lists().items():
+            for run_id, lines in of_runs.items():
                 if lines:
                     more = len(lines) - _MOST_LINES
                     cut = [f"... {more:,} more lines in .{name}[{run_id!r}]"] if more > 0 else []
@@ -138,6 +160,7 @@ def compare_records(records: Sequence[RunRecord]) -> RunComparison:
         environment=_pairwise(materials, environment_diff),
         code=_pairwise(materials, code_diff),
         models=_pairwise(materials, lambda one, other: model_differences(one.run, other.run)),
+        unknown={one.run.run_id: unknown for one in materials if (unknown := one.unknown())},
     )
 
 

@@ -108,7 +108,12 @@ def test_diff_of_runs_that_nobody_can_tell_apart_names_the_doubt(store):
     first, second = (program_run(store, unknown) for _ in range(2))
     printed = mlobs("diff", first.run_id, second.run_id).stdout
     assert "cannot be told" in printed
-    assert printed.endswith("nothing differs\n")
+    assert printed.endswith("nothing differs of what is known\n")
+
+
+def test_diff_names_what_was_not_captured(store):
+    first, second = (program_run(store, snapshot=given) for given in (parts(), parts(code="no git")))
+    assert f"{second.run_id}: code: no git" in mlobs("diff", first.run_id, second.run_id).stdout
 
 
 @pytest.mark.parametrize(
@@ -304,6 +309,32 @@ def project(place):
 def _clean():
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOBS_")}
     return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "MLOBS_DELIVERY": "thread"}  # it ends with its snapshot
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_reproduction_that_is_ended_leaves_nothing_behind(project, tmp_path_factory, name):
+    folder, temporary = project(), tmp_path_factory.mktemp("temporary")
+    code = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(60)"
+    started = folder.parent / "started"
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlobs", "reproduce", "latest", "--", sys.executable, "-c", code],
+        cwd=folder,
+        env=_clean() | {"TMPDIR": str(temporary), "STARTED": str(started)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        deadline = time.monotonic() + 60
+        while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        running.send_signal(getattr(signal, name))
+        code = running.wait(30)
+
+    assert code in (-getattr(signal, name), 128 + getattr(signal, name))
+    assert not list(temporary.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 @pytest.mark.slow

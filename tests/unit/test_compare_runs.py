@@ -1,6 +1,7 @@
 """What differs between runs is named, and what does not differ is left out."""
 
 import pytest
+from programs_of_runs import parts, program_run
 from recorded import record_run
 
 import mlobs
@@ -53,8 +54,25 @@ def test_runs_without_a_difference_say_so(tmp_path):
         record_run(store, Params(at, {"lr": 0.1}), Metrics(at, 0, {"loss": float("nan")}), at=at)
     found = mlobs.compare([one.run_id for one in store.runs()], store=store)
     assert not found
-    assert str(found).endswith("nothing differs")
-    assert "nothing differs" in found._repr_html_()
+    unknown = f"not known of {', '.join(found.runs.index)}: no snapshot was recorded"
+    assert str(found).endswith(f"nothing differs of what is known\n\n{unknown}")
+    assert f"<p>{unknown}</p>" in found._repr_html_()
+
+
+def test_runs_of_which_all_is_known_do_not_differ_at_all(tmp_path):
+    for _ in range(2):
+        program_run(Store(tmp_path))
+    assert str(mlobs.compare([one.run_id for one in Store(tmp_path).runs()], store=tmp_path)).endswith(
+        "\n\nnothing differs"
+    )
+
+
+def test_a_part_that_was_not_captured_is_named_with_its_reason(tmp_path):
+    whole = program_run(Store(tmp_path))
+    without = program_run(Store(tmp_path), snapshot=parts(code="git took more than 30 s"))
+    found = mlobs.compare([whole.run_id, without.run_id], store=tmp_path)
+    assert found.unknown == {without.run_id: ("code: git took more than 30 s",)}
+    assert f"not known of {without.run_id}: code: git took more than 30 s" in str(found)
 
 
 def test_a_comparison_can_be_read_at_a_terminal_and_in_a_notebook(tmp_path):

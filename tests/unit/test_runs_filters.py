@@ -79,9 +79,18 @@ def test_any_value_of_a_metric_can_stand_for_the_run(store, aggregate, loss, acc
 
 
 def test_the_best_step_of_a_metric_that_a_run_lacks_leaves_the_value_out(store):
+    record_run(store, Metrics(5001.0, 0, {"loss": 0.7, "f1": 0.5}), at=5000.0)
     frame = mlobs.runs(store=store, aggregate={"loss": "at max f1"})
     assert "metrics.acc" in frame
-    assert "metrics.loss" not in frame
+    assert frame["metrics.loss"].dropna().tolist() == [0.7]
+
+
+@pytest.mark.parametrize("aggregate", [{"acc": "at max losss"}, {"losss": "min"}, "at min losss"])
+def test_a_metric_that_no_run_has_is_no_aggregate(store, aggregate):
+    message = "aggregate: none of the runs has a metric 'losss' - did you mean 'loss'"
+    with pytest.raises(UsageError, match=message):
+        mlobs.runs(store=store, aggregate=aggregate)
+    assert mlobs.runs(store=store, aggregate=aggregate, experiment="none").empty
 
 
 def test_aggregates_leave_nan_out_and_keep_infinities(tmp_path):

@@ -60,7 +60,7 @@ def diff(
     if not found.is_empty:
         raise typer.Exit(1)
     if not as_json:
-        typer.echo("nothing differs")
+        typer.echo("nothing differs of what is known" if found.doubts else "nothing differs")
 
 
 def restore(

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 60  # of what differs in one file, for people: a screen or two
 MOST_OF_A_LINE = 200  # characters; a generated file may be one line of megabytes
-_TABLES = ("params", "metrics", "datasets")
-_LISTS = ("start", "environment", "code", "models")
 MOST_CHARACTERS = 60  # of a value in a table for people; --json and --csv have all of it
 
 
@@ -62,16 +60,12 @@ def compare(
         _print(found, show_all=show_all)
 
 
-def _tables(found: RunComparison) -> list[tuple[str, pd.DataFrame]]:
-    return [(name, getattr(found, f"all_{name}")) for name in _TABLES]
-
-
 def _rows(found: RunComparison, *, show_all: bool) -> list[list[Any]]:
     from mlobs.comparing import differing_rows
 
     return [
         [group, name, differs, *values]
-        for group, frame in _tables(found)
+        for group, frame in found.tables().items()
         for name, differs, values in zip(
             frame.index, differing_rows(frame), frame.itertuples(index=False, name=None), strict=True
         )
@@ -92,7 +86,7 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
         )
     ]
     print_table(headings, [*rows, ["took", *took]])
-    for group in _TABLES:
+    for group in found.tables():
         lines = [row for row in _rows(found, show_all=show_all) if row[0] == group]
         if lines:
             print_title(group)
@@ -108,12 +102,12 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
                 for row, mark in zip(lines, marks, strict=True)
             ]
             print_table(headings, cells, right=() if group != "metrics" else ids, marked=marks)
-    for group in _LISTS:
-        for run_id, texts in getattr(found, group).items():
+    for group, of_runs in found.lists().items():
+        for run_id, texts in of_runs.items():
             shown = [shortened(printable(line), MOST_OF_A_LINE, "--json") for line in excerpt(texts)]
             print_lines(f"{group}: {run_id} beside {ids[0]}", shown, is_diff=group == "code")
-    if not found:
-        typer.echo("\nnothing differs")
+    for line in found.conclusion():
+        typer.echo(f"\n{printable(line)}")
 
 
 def excerpt(lines: Sequence[str]) -> list[str]:
@@ -148,5 +142,6 @@ def _document(found: RunComparison) -> dict[str, Any]:
         }
         for run_id, name, experiment, status, at, took in found.runs.itertuples(index=True, name=None)
     }
-    tables = {name: table(frame) for name, frame in _tables(found)}
-    return {"runs": runs} | tables | {name: dict(getattr(found, name)) for name in _LISTS}
+    tables = {name: table(frame) for name, frame in found.tables().items()}
+    lists = {name: dict(lines) for name, lines in found.lists().items()}
+    return {"runs": runs} | tables | lists | {"unknown": dict(found.unknown)}

@@ -12,9 +12,11 @@ import typer
 from msgspec.structs import asdict
 
 from mlobs.cli.options import RunArgument, StoreOption
+from mlobs.cli.output import iso
 from mlobs.events import Log
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
+from mlobs.read.moments import utc
 from mlobs.read.record import load_run
 from mlobs.text import json_bytes, log_line, printable
 
@@ -67,7 +69,7 @@ def _follow(log: LogTail, *, as_json: bool) -> None:
 def _print(lines: Iterable[Log], *, as_json: bool) -> None:
     for line in lines:
         if as_json:
-            typer.echo(json_bytes(asdict(line), indent=None))
+            typer.echo(json_bytes(asdict(line) | {"at": iso(utc(line.at))}, indent=None))
             continue
         for text in log_line(line).splitlines():
             typer.echo(_styled(printable(text), line.level))

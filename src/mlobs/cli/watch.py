@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mlobs.cli.options import ExperimentOption, StoreOption
-from mlobs.cli.output import moment, number
+from mlobs.cli.output import iso, moment, number
 from mlobs.read.live import LiveRun, LiveRuns, age_s
 from mlobs.read.location import open_store
 from mlobs.read.run_summary import RunSummary
@@ -116,7 +116,7 @@ def _end_line(run: RunSummary) -> str:
 
 def _document(running: Sequence[LiveRun], ended: Sequence[RunSummary]) -> dict[str, Any]:
     return {
-        "at": time.time(),
+        "at": iso(datetime.now(timezone.utc)),
         "running": [
             {
                 "run_id": one.summary.run_id,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from mlobs.errors import UsageError
-from mlobs.names import SYSTEM_PREFIX
+from mlobs.names import SYSTEM_PREFIX, nearest_names
 from mlobs.read.points import Points
 from mlobs.read.run_summary import RunSummary
 
@@ -51,6 +51,21 @@ class Chooser:
             if name in at_best[word]:
                 chosen[name] = at_best[word][name]
         return chosen
+
+    def check_names(self, runs: Sequence[RunSummary]) -> None:
+        """Refuse a metric that was asked for by name and that none of these runs has.
+
+        Raises:
+            UsageError: there are runs, and none has it.
+        """
+        words = (self._default, *self._of_metrics.values())
+        asked = [*self._of_metrics, *(at[2] for at in map(_AT.fullmatch, words) if at is not None)]
+        known = list(dict.fromkeys(name for run in runs for name in run.metrics))
+        for name in asked if runs else ():
+            if name not in known:
+                raise UsageError(
+                    f"aggregate: none of the runs has a metric {name!r} - {nearest_names(name, known)}"
+                )
 
     def _at_best(self, run: RunSummary, metric: str, which: str) -> dict[str, float]:
         """The last value of each metric at the first step where this one is best."""

@@ -120,6 +120,7 @@ def runs(
     chooser = Chooser(aggregate, lambda run_id: _points(opened.run(run_id)))
     choice = Choice.of(experiment=experiment, status=status, where=where, since=since)
     found = list(read_runs(opened, choice))
+    chooser.check_names(found)
     columns: dict[str, Any] = {
         name: pd.Series([getattr(run, name) for run in found], dtype=object) for name in _TEXTS
     }

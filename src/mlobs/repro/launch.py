@@ -106,6 +106,31 @@ def forwarding() -> Iterator[Forward]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let what ends this process unasked (SIGTERM, SIGHUP) pass through clean-up first, then obey it."""
+    came: list[int] = []
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:  # another one does not break off the clean-up
+            raise SystemExit(_SIGNALLED + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def _is_in_front() -> bool:
     """Tell whether a terminal's keys reach this process's group, of which the program is too."""
     if sys.platform == "win32" or not hasattr(os, "tcgetpgrp"):

@@ -111,6 +111,10 @@ class Material:
             if one is None or one.missing is not None
         ]
 
+    def unknown(self) -> tuple[str, ...]:
+        """Say of what nobody can tell whether it is the same elsewhere."""
+        return tuple(self.missing()) if self.root.snapshots else ("no snapshot was recorded",)
+
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
         modules = self._facts("modules")

@@ -18,7 +18,7 @@ from mlobs.read.record import RunRecord
 from mlobs.repro.causes import causes, code_changes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
-from mlobs.repro.launch import launch_environment
+from mlobs.repro.launch import launch_environment, unwinding
 from mlobs.repro.material import Material, readable
 from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
 from mlobs.repro.report import ReproReport
@@ -86,7 +86,8 @@ def reproduce(  # noqa: PLR0913 - each is an option of the command, and has its 
         check_only=check_only,
     )
     tell = tell or _silently
-    return _Reproduction(Material.of(load_whole_run(run, store, tell)), wishes, tell).report()
+    with unwinding():
+        return _Reproduction(Material.of(load_whole_run(run, store, tell)), wishes, tell).report()
 
 
 class _Reproduction:
@@ -109,7 +110,7 @@ class _Reproduction:
             self._prepare_and_repeat()
         except MlobsError as error:
             self._obstacles.append(readable(error))
-        except BaseException:  # Ctrl-C: who stops it has no use for a half
+        except BaseException:  # Ctrl-C, SIGTERM: who stops it has no use for a half
             self._tidy_up()
             raise
         report = self._judged(time.perf_counter() - started)

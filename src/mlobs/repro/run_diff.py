@@ -25,7 +25,8 @@ class RunDiff(msgspec.Struct, frozen=True):
     """Two runs beside each other, a line for each difference.
 
     `code` is a unified diff, line by line, of both programs' code as it was; `metrics` are those with other
-    values, with the first step at which they part. `doubts` is data of which nobody can tell.
+    values, with the first step at which they part. `doubts` are the data and the parts of a
+    snapshot of which nobody can tell.
     """
 
     runs: tuple[str, str]
@@ -77,7 +78,10 @@ def diff_runs(first: str, second: str, *, store: StoreLike = None) -> RunDiff:
         code=tuple(code_diff(one, two)),
         metrics=found.divergences,
         results=(*found.unmatched, *found.model_differences),
-        doubts=found.uncertain,
+        doubts=(
+            *found.uncertain,
+            *(f"{side.run.run_id}: {line}" for side in (one, two) for line in side.unknown()),
+        ),
     )
 
 
