@@ -12,8 +12,8 @@ import numpy as np
 from blake3 import blake3
 
 from measuring import heading, load, note, show, spread
-from mlobs.repro.model_arrays import MAX_THREADS
 from mlobs.repro.model_fingerprint import fingerprint_model
+from mlobs.repro.number_arrays import MAX_THREADS
 
 MIB = 1 << 20
 

@@ -79,12 +79,12 @@ class Soak:
         plan = {
             "name": f"run-{self.plans}", "kind": pick.choice(KINDS), "steps": steps,
             "ending": pick.choice(ENDS), "pace_s": pick.choice((0.0005, 0.002, 0.005)),
-            "end_at": pick.randrange(steps),
+            "end_at": pick.randrange(steps), "repro": pick.choice(("off", "auto")),
         }  # fmt: skip
         plan["end_at"] = plan["end_at"] if plan["ending"] else -1
         self.plans += 1
         command = [sys.executable, str(HERE / "trainer.py"), self.proxy.uri, json.dumps(plan)]
-        settings = environment(MLOBS_HANG_TIMEOUT_S="3", MLOBS_LINGER_S="10")
+        settings = environment(MLOBS_HANG_TIMEOUT_S="3", MLOBS_LINGER_S="10", MLOBS_REPRO=plan["repro"])
         with (self.folder / f"{plan['name']}.log").open("wb") as output:
             process = subprocess.Popen(command, cwd=self.folder, env=settings, stdout=output, stderr=output)
         self.running[process] = plan

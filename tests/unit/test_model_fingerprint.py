@@ -24,8 +24,8 @@ import pytest
 
 import mlobs
 from mlobs.repro import model_fingerprint as fingerprints
-from mlobs.repro.model_arrays import array_digest
 from mlobs.repro.model_fingerprint import diff_models, fingerprint_model
+from mlobs.repro.number_arrays import digest_of_numbers
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "fingerprints" / "models.json"
 STRUCTURED = np.array([(1, 2.5, True), (2, -0.0, False)], dtype=[("a", "i4"), ("b", "f8"), ("c", "?")])
@@ -106,7 +106,7 @@ def test_the_encoding_is_frozen(name):
 def test_the_leaf_of_an_array_is_the_fingerprint_of_that_array(name):
     array = ARRAYS[name]
 
-    assert f"afp1:{array_digest(array).hex()}" == mlobs.fingerprint(array).text
+    assert f"afp1:{digest_of_numbers(array).hex()}" == mlobs.fingerprint(array).text
 
 
 def test_every_value_has_a_fingerprint_of_its_own():
@@ -125,7 +125,7 @@ def test_the_digest_of_an_array_is_afp1_as_it_is_written_down():
     )
     expected = blake3(body, derive_key_context="mlobs afp1").digest()
 
-    assert array_digest(ARRAYS["f32"]) == expected
+    assert digest_of_numbers(ARRAYS["f32"]) == expected
     assert fingerprint_model(ARRAYS["f32"]).text == f"mfp1:{expected.hex()}"
     assert fingerprint_model({"w": ARRAYS["f32"]}).leaves == {"$.w": expected.hex()[:32]}
 
@@ -359,8 +359,8 @@ def test_safetensors_are_read_without_their_package(tmp_path):
 
     leaves = fingerprint_model(tmp_path / "w.safetensors").leaves
 
-    assert leaves["$.w"] == array_digest(ARRAYS["f32"]).hex()[:32]
-    assert leaves["$.h"] == array_digest(np.array([0x3F80, 0xBF80], "<u2"), "bf16").hex()[:32]
+    assert leaves["$.w"] == digest_of_numbers(ARRAYS["f32"]).hex()[:32]
+    assert leaves["$.h"] == digest_of_numbers(np.array([0x3F80, 0xBF80], "<u2"), "bf16").hex()[:32]
 
 
 def test_a_process_that_was_forked_fingerprints_large_arrays_too():

@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 
 from mlobs.errors import UsageError
-from mlobs.repro.model_arrays import TaggedArray
 from mlobs.repro.model_fingerprint import fingerprint_model
+from mlobs.repro.number_arrays import TaggedArray
 
 
 class OfTwo:

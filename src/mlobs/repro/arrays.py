@@ -6,24 +6,21 @@ its library. docs/reference/fingerprints.md has the bytes.
 
 from __future__ import annotations
 
-import math
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mlobs.errors import UsageError
 from mlobs.events import Strength
-from mlobs.repro import canonical
 from mlobs.repro.canonical import Array, Source
 from mlobs.repro.fingerprint_value import Column, Fingerprint
+from mlobs.repro.number_arrays import begun, digest_of_numbers
 from mlobs.repro.numpy_columns import encoder_of
 from mlobs.repro.object_columns import encoder_of_objects
 from mlobs.repro.tables import column_of, hasher, sized
 from mlobs.repro.tags import escaped
 
-_BLOCK = 1 << 16  # values at a time: they stay in a core's own cache
-_BF16_INFINITY, _BF16_NAN = 0x7F80, 0x7FC0
 _WEAKEST: tuple[Strength, ...] = ("name", "stat", "pinned", "rows", "content")
 
 
@@ -54,22 +51,17 @@ def array_digest(array: Any) -> str:
 
 
 def _digest_of(kind: str, values: Array) -> str:
-    if kind:
-        return _digest(kind, values, _exotic)
+    if kind or values.dtype.kind in "buifc":
+        return digest_of_numbers(values, kind or _type_of(values)).hex()
     if values.dtype.names:
         fields = [(name, values[name]) for name in values.dtype.names]
         tag = ",".join(f"{escaped(name)}:{_type_of(field)}" for name, field in fields)
-        one = _begun(f"struct<{tag}>", values.shape)
+        one = begun(f"struct<{tag}>", values.shape)
         for _, field in fields:  # one by one: the padding between them is garbage
             one.update(bytes.fromhex(array_digest(field)))
         return str(one.hexdigest())
-    if values.dtype.kind in "bui":
-        return _digest(_type_of(values), values, canonical.little)
-    if values.dtype.kind in "fc":
-        encoder = encoder_of(values.dtype, "the array")
-        return _digest(encoder.tag.text, values, lambda some: encoder.encode(some, None)[0])
     column = _as_column(values)
-    one = _begun(column.tag, values.shape)
+    one = begun(column.tag, values.shape)
     one.update(bytes.fromhex(column.digest))
     return str(one.hexdigest())
 
@@ -94,33 +86,6 @@ def _as_column(values: Array) -> Column:
     return column_of(
         Source("", encoder.tag, len(flat), lambda start, stop: encoder.encode(flat[start:stop], None))
     )
-
-
-def _begun(kind: str, shape: tuple[int, ...]) -> Any:
-    one = hasher("mlobs afp1")
-    return one.update(kind.encode() + b"\0" + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
-
-
-def _digest(kind: str, values: Array, encode: Callable[[Array], Array]) -> str:
-    one = _begun(kind, values.shape)
-    for block in _blocks(values):
-        one.update(encode(block).view("u1"))
-    return str(one.hexdigest())
-
-
-def _blocks(values: Array) -> Iterator[Array]:
-    """The values in C order, some at a time: a view of contiguous ones, else a copy of a few rows."""
-    if values.flags.c_contiguous:
-        flat = values.reshape(-1)
-        yield from (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
-        return
-    row = math.prod(values.shape[1:])
-    if row > _BLOCK:
-        yield from (block for one in values for block in _blocks(one))
-        return
-    step = max(1, _BLOCK // max(1, row))
-    for at in range(0, len(values), step):
-        yield values[at : at + step].reshape(-1)
 
 
 def plain_array(array: Any) -> tuple[str, Array]:
@@ -187,17 +152,6 @@ def _named(name: str) -> str:
     return {"bfloat16": "bf16"}.get(name, name)
 
 
-def _exotic(values: Array) -> Array:
-    """Bits of a type that NumPy does not have; of bf16 every NaN is the one quiet NaN."""
-    values = canonical.little(values)
-    if values.dtype == "<u2":
-        missing = (values & 0x7FFF) > _BF16_INFINITY
-        if missing.any():
-            values = values.copy()
-            values[missing] = _BF16_NAN
-    return values
-
-
 # Several together
 
 
@@ -236,7 +190,7 @@ def fingerprint_of_sparse(matrix: Any) -> Fingerprint:
     rows.eliminate_zeros()
     rows.sort_indices()
     kind = f"sparse<{_type_of(rows.data)}>"
-    one = _begun(kind, rows.shape)
+    one = begun(kind, rows.shape)
     for part in (rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data):
         one.update(bytes.fromhex(array_digest(part)))
     return Fingerprint(

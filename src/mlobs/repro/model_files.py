@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlobs.errors import UsageError
-from mlobs.repro.model_arrays import TaggedArray
+from mlobs.repro.number_arrays import TaggedArray
 
 _SAFETENSORS = {  # their name of a dtype, numpy's name of it or of as many bits, and afp1's if numpy has none
     "BOOL": ("?", ""), "U8": ("<u1", ""), "I8": ("<i1", ""), "U16": ("<u2", ""), "I16": ("<i2", ""),

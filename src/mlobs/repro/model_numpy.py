@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from mlobs.repro.model_arrays import array_digest
 from mlobs.repro.model_names import Named, lineage
 from mlobs.repro.model_scalars import digest
+from mlobs.repro.number_arrays import digest_of_numbers
 
 
 def numpy_way(value: Any) -> bytes | Named | None:
@@ -62,10 +62,10 @@ def _array(value: Any) -> bytes | Named:
             )
         case "M" | "m":
             unit = array.dtype.str[1:].encode()
-            return digest("time", unit + b"\0" + array_digest(array.view(array.dtype.str[0] + "i8")))
+            return digest("time", unit + b"\0" + digest_of_numbers(array.view(array.dtype.str[0] + "i8")))
         case _ if array.dtype.type is np.void:
             return Named("void", {"shape": array.shape, "bytes": array.tobytes()})
-    return array_digest(array)
+    return digest_of_numbers(array)
 
 
 def _strings(array: Any) -> bytes:

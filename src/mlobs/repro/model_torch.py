@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from mlobs.repro.model_arrays import TaggedArray
 from mlobs.repro.model_names import Named, lineage
 from mlobs.repro.model_scalars import qualified
+from mlobs.repro.number_arrays import TaggedArray
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
 _SPREAD = {("torch", "DTensor"), ("torch", "ShardedTensor")}

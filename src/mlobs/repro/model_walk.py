@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mlobs.errors import UsageError
-from mlobs.repro.model_arrays import TaggedArray, array_digest
 from mlobs.repro.model_frameworks import plain
 from mlobs.repro.model_names import Named, name_of
 from mlobs.repro.model_numpy import numpy_way
 from mlobs.repro.model_scalars import SCALARS, digest, qualified
+from mlobs.repro.number_arrays import TaggedArray, digest_of_numbers
 
 MAX_DEPTH = 100  # of nesting; each level takes up to eight frames, of the 1,000 that Python allows
 MANY = 64  # a container of more scalars than this is one leaf: a vocabulary is a value, not 50,000 parts
@@ -100,7 +100,7 @@ class Walk:
             return self._set(cls.__name__, value)
         if isinstance(value, TaggedArray):
             try:
-                return Node(array_digest(value.array, value.kind or None))
+                return Node(digest_of_numbers(value.array, value.kind or None))
             except TypeError as error:
                 raise self._unreadable(value, error) from error
         if isinstance(value, Named):
