@@ -1,6 +1,8 @@
 """What the command `mlobs` promises: what it prints, and its exit codes."""
 
+import csv
 import inspect
+import io
 import json
 import math
 import os
@@ -414,6 +416,14 @@ def test_tail_prints_the_last_lines_of_all_writers_by_time(store):
     assert mlobs("tail", "latest", "-n", "1").stdout.count("\n") == 1
     lines = [json.loads(line) for line in mlobs("tail", "latest", "-n", "0", "--json").stdout.splitlines()]
     assert [line["message"] for line in lines] == ["one", "two", "three\x1b[31m"]
+    assert lines[1]["at"] == "1970-01-01T00:16:42.500000+00:00"
+    headings, *rows = csv.reader(io.StringIO(mlobs("tail", "latest", "-n", "0", "--csv").stdout))
+    assert headings == ["at", "level", "logger", "stream", "message", "exception"]
+    assert [(row[0][11:22], row[4]) for row in rows] == [
+        ("00:16:41+00", "one"),
+        ("00:16:42.50", "two"),
+        ("00:16:43+00", "three\x1b[31m"),
+    ]
 
 
 def test_tail_says_what_to_type_where_nothing_was_captured(store):

@@ -304,6 +304,29 @@ def test_watch_as_json_is_a_document_a_line(store):
     assert (running["run_id"], running["step"], running["metrics"]) == (folder.run_id, 7, {"loss": 0.25})
 
 
+def test_watch_as_csv_has_a_row_for_each_value(store):
+    folder, writer = open_run(store, Metrics(5001.0, 7, {"loss": 0.25, "acc": 0.5}), at=5000.0, name="live")
+    headings, *rows = table("watch", "--times", "1")
+    writer.close()
+    assert headings == ["at", "run_id", "experiment", "name", "status", "step", "metric", "value"]
+    assert [row[1:4] for row in rows] == [[folder.run_id, "churn", "live"]] * 2
+    assert sorted(row[5:] for row in rows) == [["7", "acc", "0.5"], ["7", "loss", "0.25"]]
+
+
+def test_show_as_csv_has_a_row_for_each_fact_and_value(ids):
+    rows = table("show", ids[2])
+    assert rows[0] == ["group", "name", "value"]
+    assert ["run", "started", "1970-01-01T00:20:00+00:00"] in rows
+    assert ["params", "lr", "0.2"] in rows
+    assert ["metrics", "loss", "4.0"] in rows
+
+
+@pytest.mark.parametrize("command", [["show", "latest"], ["watch"], ["tail", "latest"], ["datasets"]])
+@pytest.mark.usefixtures("store")
+def test_two_forms_at_once_are_refused_everywhere(command):
+    assert "exclude each other" in mlobs(*command, "--json", "--csv", code=2).stderr
+
+
 @pytest.mark.usefixtures("store")
 def test_watch_without_a_running_run_says_so():
     assert "no run is running" in mlobs("watch", "--times", "1").stderr

@@ -1,6 +1,8 @@
 """The commands of reproducibility: what they print, and their exit codes."""
 
+import csv
 import inspect
+import io
 import json
 import os
 import signal
@@ -171,6 +173,9 @@ def test_datasets_lists_every_version_and_how_many_runs_used_it(store):
         package.fingerprint(frame.assign(x=0.0)).text[5:15]: ids[2:],
     }
     assert as_json("datasets", "other") == []
+    headings, *rows = csv.reader(io.StringIO(mlobs("datasets", "prices", "--csv").stdout))
+    assert headings[0] == "name"
+    assert [(row[0], row[-1]) for row in rows] == [("prices", "2"), ("prices", str(len(ids) - 2))]
 
 
 @pytest.mark.usefixtures("store")

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import structs, to_builtins
 
-from mlobs.cli.options import JsonOption, StoreOption
-from mlobs.cli.output import moment, print_json, print_table
+from mlobs.cli.options import CsvOption, JsonOption, StoreOption
+from mlobs.cli.output import iso, moment, print_csv, print_json, print_table
 from mlobs.errors import UsageError
+from mlobs.read.moments import utc
 from mlobs.text import printable, size
 
 if TYPE_CHECKING:
     from mlobs.journal.store import Store
+    from mlobs.repro.registry import DatasetVersion
+
+_COLUMNS = (
+    "name",
+    "version",
+    "label",
+    "strength",
+    "rows",
+    "size_bytes",
+    "at",
+    "fingerprint",
+    "source",
+    "runs",
+)
 
 
 def datasets(
@@ -24,50 +39,51 @@ def datasets(
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """List the datasets that runs have used: names, versions, fingerprints, and by which runs.
 
     \b
     mlobs datasets
     mlobs datasets train --json
+    mlobs datasets --csv > datasets.csv
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.read.location import open_store
     from mlobs.repro.registry import versions
 
     place = open_store(store)
-    found = versions(place, name)
-    users = _users(place)
+    found, users = versions(place, name), _users(place)
     if as_json:
-        rows: list[dict[str, Any]] = [
-            {**structs.asdict(one), "label": one.label, "runs": users[one.name, one.fingerprint]}
-            for one in found
-        ]
-        print_json(rows)
-        return
-    if not found:
+        print_json([_document(one, users[one.name, one.fingerprint]) for one in found])
+    elif as_csv:
+        rows = (_document(one, users[one.name, one.fingerprint]) for one in found)
+        print_csv(_COLUMNS, ([row[name] for name in _COLUMNS[:-1]] + [len(row["runs"])] for row in rows))
+    elif not found:
         typer.echo('no dataset yet - in a run, type: run.log_dataset("train", data)', err=True)
-        return
+    else:
+        _print(found, users)
+
+
+def _document(one: DatasetVersion, users: Sequence[str]) -> dict[str, Any]:
+    """A version as JSON has it."""
+    return {**structs.asdict(one), "at": iso(utc(one.at)), "label": one.label, "runs": users}
+
+
+def _print(found: Sequence[DatasetVersion], users: Mapping[tuple[str, str], Sequence[str]]) -> None:
     headings = ("name", "version", "strength", "rows", "size", "runs", "first used", "fingerprint")
-    table = []
-    for one in found:
-        at = moment(datetime.fromtimestamp(one.at, timezone.utc))
-        rows_, bytes_ = (
-            ("" if one.rows is None else f"{one.rows:,}"),
-            ("" if one.size_bytes is None else size(one.size_bytes)),
-        )
-        used = f"{len(users[one.name, one.fingerprint]):,}"
-        table.append(
-            [
-                printable(one.name),
-                printable(one.label),
-                one.strength,
-                rows_,
-                bytes_,
-                used,
-                at,
-                one.fingerprint,
-            ]
-        )
+    table = [
+        [
+            one.name,
+            one.label,
+            one.strength,
+            "" if one.rows is None else f"{one.rows:,}",
+            "" if one.size_bytes is None else size(one.size_bytes),
+            f"{len(users[one.name, one.fingerprint]):,}",
+            moment(utc(one.at)),
+            one.fingerprint,
+        ]
+        for one in found
+    ]
     print_table(headings, table, right=("rows", "size", "runs"))
 
 

@@ -22,7 +22,7 @@ MetricArgument = Annotated[
 ]
 
 
-def _one_form(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it with the option's value
+def one_form(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it with the option's value
     """Refuse the second of --json and --csv; the options before it are in the context already."""
     if value and (ctx.params.get("as_json") or ctx.params.get("as_csv")):
         raise typer.BadParameter("--json and --csv exclude each other - type one of them")
@@ -37,11 +37,11 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", callback=_one_form, help='Print one JSON document (NaN is the string "NaN").'),
+    typer.Option("--json", callback=one_form, help='Print one JSON document (NaN is the string "NaN").'),
 ]
 CsvOption = Annotated[
     bool,
-    typer.Option("--csv", callback=_one_form, help="Print CSV: times are ISO 8601 in UTC, numbers exact."),
+    typer.Option("--csv", callback=one_form, help="Print CSV: times are ISO 8601 in UTC, numbers exact."),
 ]
 ExperimentOption = Annotated[str | None, typer.Option(help="Only runs of this experiment.")]
 WhereOption = Annotated[

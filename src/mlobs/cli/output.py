@@ -32,13 +32,17 @@ def print_json(document: Any) -> None:
     typer.echo(json_bytes(document))
 
 
-def print_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as CSV, lines ending with LF: times ISO 8601 in UTC, floats exact, None empty."""
+def print_csv(headings: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV, lines ending with LF: times ISO 8601 in UTC, floats exact, None empty.
+
+    Without headings they go on with what was printed before.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(headings)
+    if headings is not None:
+        writer.writerow(headings)
     writer.writerows([[_csv_cell(value) for value in row] for row in rows])
-    typer.echo(out.getvalue(), nl=False)
+    typer.echo(out.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # of a text it drops colours
 
 
 def print_title(title: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 from msgspec import structs
 
-from mlobs.cli.options import JsonOption, RunArgument, StoreOption
-from mlobs.cli.output import duration, iso, moment, number, print_json, print_table, print_title
+from mlobs.cli.columns import FACTS
+from mlobs.cli.options import CsvOption, JsonOption, RunArgument, StoreOption
+from mlobs.cli.output import duration, iso, moment, number, print_csv, print_json, print_table, print_title
 from mlobs.cli.runs import document
 from mlobs.cli.snapshots import summary
 from mlobs.delivery.report import BackendReport, report
@@ -30,6 +31,7 @@ def show(
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Show all of one run.
 
@@ -40,12 +42,16 @@ def show(
     mlobs show 20240131-1200
     mlobs show latest --json | jq .metrics.loss.last
 
+    --csv has the facts, params, last metrics and tags, a row each.
     Exits with 0 also if the run failed or waits for delivery: `mlobs sync` and `mlobs doctor` judge.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     record = load_run(run, store=store)
     reports = report(record.folder)
     if as_json:
         print_json(_document(record, reports))
+        return
+    if as_csv:
+        print_csv(["group", "name", "value"], _rows(record))
         return
     _print_facts(record)
     _print_pairs("params", record.params)
@@ -59,6 +65,16 @@ def show(
     print_delivery(record.run_id, reports)
     _print_senders(record)
     _print_damage(record)
+
+
+def _rows(record: RunRecord) -> list[list[Any]]:
+    groups = {
+        "run": {name: getattr(record, name) for name in FACTS},
+        "params": record.params,
+        "metrics": record.last_metrics,
+        "tags": record.tags,
+    }
+    return [[group, name, value] for group, values in groups.items() for name, value in values.items()]
 
 
 def print_delivery(run_id: str, reports: Mapping[str, BackendReport]) -> None:

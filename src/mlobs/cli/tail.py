@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 from msgspec.structs import asdict
 
-from mlobs.cli.options import RunArgument, StoreOption
-from mlobs.cli.output import iso
+from mlobs.cli.options import CsvOption, RunArgument, StoreOption, one_form
+from mlobs.cli.output import iso, print_csv
 from mlobs.events import Log
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
@@ -22,6 +22,7 @@ from mlobs.text import json_bytes, log_line, printable
 
 DEFAULT_LINES = 10  # as tail(1)
 LOOK_S = 0.25
+_COLUMNS = ("at", "level", "logger", "stream", "message", "exception")
 _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
@@ -35,7 +36,10 @@ def tail(
         bool, typer.Option("-f", "--follow", help="Go on with what is added, until the run ends or Ctrl-C.")
     ] = False,
     store: StoreOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", callback=one_form, help="One JSON document a line.")
+    ] = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Print the end of a run's log: what it logged and, if that was captured too, what it printed.
 
@@ -47,30 +51,40 @@ def tail(
     A run has a log if its tracker has capture_logs=True, or MLOBS_CAPTURE_LOGS=true is set.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     log = LogTail(open_store(store).find(run))
+    show = _json if as_json else _csv if as_csv else _text
     found = log.read()
     if not found and not follow:
         typer.echo("no log was recorded - type: MLOBS_CAPTURE_LOGS=true before the training", err=True)
-    _print(found[-lines:], as_json=as_json)  # [-0:] is all
+    if as_csv:
+        print_csv(_COLUMNS, ())
+    show(found[-lines:])  # [-0:] is all
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(log, as_json=as_json)
+            _follow(log, show)
             record = load_run(run, store=store)
             typer.echo(f"{record.run_id} has ended: {record.status} {record.reason}".rstrip(), err=True)
 
 
-def _follow(log: LogTail, *, as_json: bool) -> None:
+def _follow(log: LogTail, show: Callable[[Iterable[Log]], None]) -> None:
     has_ended = False
     while not has_ended:
         time.sleep(LOOK_S)
         has_ended = log.has_ended()  # before the look: what came before the end is printed
-        _print(log.read(), as_json=as_json)
+        show(log.read())
+        sys.stdout.flush()
 
 
-def _print(lines: Iterable[Log], *, as_json: bool) -> None:
+def _json(lines: Iterable[Log]) -> None:
     for line in lines:
-        if as_json:
-            typer.echo(json_bytes(asdict(line) | {"at": iso(utc(line.at))}, indent=None))
-            continue
+        typer.echo(json_bytes(asdict(line) | {"at": iso(utc(line.at))}, indent=None))
+
+
+def _csv(lines: Iterable[Log]) -> None:
+    print_csv(None, ([utc(line.at), *(getattr(line, name) for name in _COLUMNS[1:])] for line in lines))
+
+
+def _text(lines: Iterable[Log]) -> None:
+    for line in lines:
         for text in log_line(line).splitlines():
             typer.echo(_styled(printable(text), line.level))
 

@@ -6,14 +6,14 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from mlobs.cli.options import ExperimentOption, StoreOption
-from mlobs.cli.output import iso, moment, number
+from mlobs.cli.options import CsvOption, ExperimentOption, StoreOption, one_form
+from mlobs.cli.output import iso, moment, number, print_csv
 from mlobs.read.live import LiveRun, LiveRuns, age_s
 from mlobs.read.location import open_store
 from mlobs.read.run_summary import RunSummary
@@ -21,6 +21,9 @@ from mlobs.text import duration, json_bytes, printable
 
 EVERY_S = 2.0
 MOST_METRICS = 6
+_Running: TypeAlias = Sequence[LiveRun]
+_Ended: TypeAlias = Sequence[RunSummary]
+_COLUMNS = ("at", "run_id", "experiment", "name", "status", "step", "metric", "value")
 
 
 def watch(
@@ -30,8 +33,9 @@ def watch(
     store: StoreOption = None,
     experiment: ExperimentOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document a line, one line a look.")
+        bool, typer.Option("--json", callback=one_form, help="One JSON document a line, one line a look.")
     ] = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Show the runs that are running, with their last values, until Ctrl-C.
 
@@ -44,28 +48,48 @@ def watch(
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     live = LiveRuns(open_store(store), experiment)
     with contextlib.suppress(KeyboardInterrupt):
-        if sys.stdout.isatty() and not as_json:
+        if sys.stdout.isatty() and not (as_json or as_csv):
             _draw(live, every, times)
         else:
-            _print(live, every, times, as_json=as_json)
+            if as_csv:
+                print_csv(_COLUMNS, ())
+            _print(live, every, times, _json if as_json else _csv if as_csv else _text)
 
 
-def _print(live: LiveRuns, every_s: float, times: int, *, as_json: bool) -> None:
+def _print(live: LiveRuns, every_s: float, times: int, show: Callable[[_Running, _Ended], None]) -> None:
     looks = 0
     while True:
         running, ended = live.look()
-        if as_json:
-            typer.echo(json_bytes(_document(running, ended), indent=None))
-        else:
-            for line in [*map(_line, running), *map(_end_line, ended)]:
-                typer.echo(line)
-            if not running and not ended and not looks:
-                typer.echo("no run is running", err=True)
+        show(running, ended)
+        if not running and not ended and not looks:
+            typer.echo("no run is running", err=True)
         sys.stdout.flush()
         looks += 1
         if looks == times:
             return
         time.sleep(every_s)
+
+
+def _json(running: _Running, ended: _Ended) -> None:
+    typer.echo(json_bytes(_document(running, ended), indent=None))
+
+
+def _csv(running: _Running, ended: _Ended) -> None:
+    """A row for each value of each run that is running, and one for each that has ended."""
+    at = datetime.now(timezone.utc)
+    rows = [
+        [at, run.run_id, run.experiment, run.name, run.status, one.step, *pair]
+        for one in running
+        for run in (one.summary,)
+        for pair in one.last.items() or [(None, None)]
+    ]
+    rows += [[at, run.run_id, run.experiment, run.name, run.status, None, None, None] for run in ended]
+    print_csv(None, rows)
+
+
+def _text(running: _Running, ended: _Ended) -> None:
+    for line in [*map(_line, running), *map(_end_line, ended)]:
+        typer.echo(line)
 
 
 def _draw(live: LiveRuns, every_s: float, times: int) -> None:
@@ -114,7 +138,7 @@ def _end_line(run: RunSummary) -> str:
     return printable(f"{_now()}  {run.run_id}  {run.name}  has ended: {run.status} {run.reason}".rstrip())
 
 
-def _document(running: Sequence[LiveRun], ended: Sequence[RunSummary]) -> dict[str, Any]:
+def _document(running: _Running, ended: _Ended) -> dict[str, Any]:
     return {
         "at": iso(datetime.now(timezone.utc)),
         "running": [
