@@ -256,6 +256,9 @@ def test_runs_are_chosen_by_id_frame_record_and_experiment(tracker, tmp_path):
     assert names() == ["a", "b", "c", "d"]
     assert names(limit=2) == ["c", "d"]
     assert names(experiment="churn", limit=2) == ["b", "c"]
+    assert names(since="1d", where="experiment == 'churn' and name != 'b'") == ["a", "c"]
+    assert names(where=lambda run: run.name == "b") == ["b"]
+    assert names([ids[0].id, other.id], status="finished", experiment="other") == ["d"]
     assert names([ids[2].id, ids[0].id, ids[2].id]) == ["c", "a"]
     assert names("latest") == ["d"]
     assert names(frame[frame["name"] == "b"]) == ["b"]
@@ -280,6 +283,10 @@ def test_what_cannot_be_reported_says_what_to_type(tracker, tmp_path):
 
     with pytest.raises(UsageError, match="no runs of experiment 'no' to report on - type: mlobs runs"):
         mlobs.report(path=tmp_path / "x.html", store=store, experiment="no")
+    with pytest.raises(UsageError, match="there are no such runs to report on - type: mlobs runs"):
+        mlobs.report(path=tmp_path / "x.html", store=store, status="failed")
+    slip = ["report", "--store", str(store), "-o", str(tmp_path / "x.html"), "--where", "params.lrr > 1"]
+    assert "none has params.lrr" in CliRunner().invoke(app, slip).stderr
     with pytest.raises(UsageError):
         mlobs.report(["nope"], tmp_path / "x.html", store=store)
     with pytest.raises(UsageError, match="no column 'run_id'"):

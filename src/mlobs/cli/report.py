@@ -7,18 +7,33 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.options import ExperimentOption, JsonOption, StoreOption, runs_argument
+from mlobs.cli.nothing import no_such_runs
+from mlobs.cli.options import (
+    ExperimentOption,
+    JsonOption,
+    SinceOption,
+    StatusOption,
+    StoreOption,
+    WhereOption,
+    runs_argument,
+)
 from mlobs.cli.output import print_json
+from mlobs.errors import UsageError
+from mlobs.read.frames import Choice, read_runs
+from mlobs.read.location import open_store
 from mlobs.text import size
 
 
-def report(
+def report(  # noqa: PLR0913 - each is an option of its own
     runs: Annotated[list[str] | None, runs_argument("Default: the newest.")] = None,
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file; one that is there is replaced.")
     ] = Path("report.html"),
     experiment: ExperimentOption = None,
+    status: StatusOption = None,
+    where: WhereOption = None,
+    since: SinceOption = None,
     limit: Annotated[
         int,
         typer.Option(
@@ -36,10 +51,17 @@ def report(
     mlobs report
     mlobs report 20240131-1200 latest -o two.html --open
     mlobs report --experiment churn --limit 20
+    mlobs report --since 7d --where "metrics['val/acc'].max > 0.9"
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.reporting.report import write
 
-    path, chosen = write(runs or None, output, store=store, experiment=experiment, limit=limit, title=title)
+    opened = open_store(store)
+    choice = Choice.of(
+        experiment=experiment, status=status.value if status else None, where=where, since=since
+    )
+    if not any(True for _ in read_runs(opened, choice)):
+        raise UsageError(no_such_runs(opened, where))
+    path, chosen = write(runs or None, output, store=opened, choice=choice, limit=limit, title=title)
     if as_json:
         print_json({"path": str(path), "size_bytes": path.stat().st_size})
     else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from mlobs.errors import UsageError
+from mlobs.journal.store import Store
+from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
+from mlobs.read.run_index import RunIndex
 
 RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a column `run_id`
 
@@ -20,7 +22,7 @@ class Chosen(NamedTuple):
     is_cut: bool
 
 
-def choose(runs: RunsLike, *, store: StoreLike, experiment: str | None, limit: int) -> Chosen:
+def choose(runs: RunsLike, *, store: StoreLike, choice: Choice, limit: int) -> Chosen:
     """Read the runs that are asked for, in the order they were named; None is the newest ones, oldest first.
 
     Raises:
@@ -29,15 +31,13 @@ def choose(runs: RunsLike, *, store: StoreLike, experiment: str | None, limit: i
     """
     is_cut = False
     if runs is None:
-        newest = _newest(store, experiment)
-        found = list(islice(newest, limit or None))[::-1]
-        is_cut = next(newest, None) is not None
+        found, is_cut = _newest(open_store(store), choice, limit)
     else:
-        named = [_read(run, store) for run in _several(runs)]
-        found = [one for one in named if experiment is None or one.experiment == experiment]
+        found = [one for one in (_read(run, store) for run in _several(runs)) if _takes(choice, one)]
     if not found:
-        of = f" of experiment {experiment!r}" if experiment is not None else ""
-        raise UsageError(f"there are no runs{of} to report on - type: mlobs runs")
+        of = f" of experiment {choice.experiment!r}" if choice.experiment is not None else ""
+        such = "" if choice == Choice(experiment=choice.experiment) else "such "
+        raise UsageError(f"there are no {such}runs{of} to report on - type: mlobs runs")
     return Chosen(list({one.run_id: one for one in found}.values()), is_cut)
 
 
@@ -59,9 +59,16 @@ def _read(run: Any, store: StoreLike) -> RunRecord:
     return load_run(str(run), store=store)
 
 
-def _newest(store: StoreLike, experiment: str | None) -> Iterator[RunRecord]:
+def _newest(store: Store, choice: Choice, limit: int) -> tuple[list[RunRecord], bool]:
+    every = list(read_runs(store, choice))
     is_alive = liveness()
-    for folder in reversed(list(open_store(store).runs())):
-        record = read_run(folder, is_alive)
-        if record is not None and (experiment is None or record.experiment == experiment):
-            yield record
+    newest = (read_run(store.run(one.run_id), is_alive) for one in every[-limit:])  # [-0:] is all
+    return [one for one in newest if one is not None], 0 < limit < len(every)
+
+
+def _takes(choice: Choice, record: RunRecord) -> bool:
+    if choice == Choice():
+        return True
+    with RunIndex(Store(record.folder.store)) as index:
+        run = index.summary(record.folder)
+        return run is not None and choice.takes(run)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlobs.errors import StoreError
 from mlobs.names import SYSTEM_PREFIX
+from mlobs.read.frames import Choice, Where
 from mlobs.read.html import escaped
 from mlobs.read.location import StoreLike
 from mlobs.read.points import Summary
@@ -34,28 +35,33 @@ from mlobs.version import __version__
 DEFAULT_LIMIT = 50  # runs: as many lines have a colour and a dash of their own
 
 
-def report(
+def report(  # noqa: PLR0913 - each is an option of its own
     runs: RunsLike = None,
     path: str | os.PathLike[str] = "report.html",
     *,
     store: StoreLike = None,
     experiment: str | None = None,
+    status: str | None = None,
+    where: Where = None,
+    since: datetime | str | None = None,
     limit: int = DEFAULT_LIMIT,
     title: str | None = None,
 ) -> Path:
     """Write runs into one HTML file that opens without a network, and return its path.
 
     `runs` are ids (unique beginnings and "latest" too), records, or a frame with a column `run_id`, in the
-    order they are shown; None takes the newest `limit` of the store, or of `experiment`, and 0 is all. A file
-    that is there is replaced, at once. Curves are thinned to what a screen shows; each bucket keeps its least
-    and greatest value. 20 runs of 10 metrics and 10,000 points make about 4 MB.
+    order they are shown; None takes the newest `limit` of the store, and 0 is all. `experiment`, `status`,
+    `where` and `since` choose among them as in `mlobs.runs`. A file that is there is replaced, at once.
+    Curves are thinned to what a screen shows; each bucket keeps its least and greatest value. 20 runs of 10
+    metrics and 10,000 points make about 4 MB.
 
     Raises:
-        UsageError: a run is not there, or there is none.
+        UsageError: a run is not there, or there is none, or a condition is not understood.
         MissingPackage: plotly is not installed.
         StoreError: there is no such store, or the file cannot be written.
     """
-    return write(runs, path, store=store, experiment=experiment, limit=limit, title=title)[0]
+    choice = Choice.of(experiment=experiment, status=status, where=where, since=since)
+    return write(runs, path, store=store, choice=choice, limit=limit, title=title)[0]
 
 
 def write(
@@ -63,13 +69,13 @@ def write(
     path: str | os.PathLike[str],
     *,
     store: StoreLike = None,
-    experiment: str | None = None,
+    choice: Choice | None = None,
     limit: int = DEFAULT_LIMIT,
     title: str | None = None,
 ) -> tuple[Path, Chosen]:
     """Write as `report` does, and return the runs with the path."""
     plotly_js()
-    chosen = choose(runs, store=store, experiment=experiment, limit=limit)
+    chosen = choose(runs, store=store, choice=choice or Choice(), limit=limit)
     records = chosen.records
     target = Path(path).expanduser().absolute()
     content = _page(chosen, title or _title(records)).encode("utf-8", "backslashreplace")
