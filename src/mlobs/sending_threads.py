@@ -25,7 +25,7 @@ class SenderThread:
 
         self._patience = patience
         self._sampler = Sampler(this_process())
-        self._capturer = Capturer()
+        self._capturer = Capturer(this_process())
         self._host = Host(f"{os.getpid()}-{os.urandom(4).hex()}")
         self._setbacks = Setbacks("the threads of delivery cannot be started")
         self._unopened: list[tuple[RunFolder, dict[str, Backend]]] = []

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlobs.journal import access
+from mlobs.journal import access, locks
 
 _SENDER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -23,12 +23,15 @@ _BOOTSTRAP = (  # not `-m`: that would put the working directory before the stan
 def spawn(output: Path) -> subprocess.Popen[bytes]:
     """Start a sender that waits for orders on its standard input, and writes what it has to say to a file.
 
-    It lives in a session of its own: neither the terminal's Ctrl-C nor its end concerns it.
+    It lives in a session of its own: neither the terminal's Ctrl-C nor its end concerns it. The file is
+    locked as long as it lives.
 
     Raises:
         OSError: there is no process, no descriptor or no room left.
     """
     with os.fdopen(access.open_file(output, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        with contextlib.suppress(OSError):  # no locks here
+            locks.lock(file.fileno())  # what it starts shares it: git, which ends soon
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
             [sys.executable, "-c", _BOOTSTRAP, str(Path(__file__).parent.parent)],
             stdin=subprocess.PIPE,

@@ -216,6 +216,32 @@ def test_child_runs_have_recipes_of_their_own(tmp_path):
     assert len({record(tmp_path, one).tags["mlobs.machine"] for one in run_ids(tmp_path)}) == 1
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "run.finish(); time.sleep(1); child.finish()",
+        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "os._exit(1)",
+    ],
+)
+def test_child_runs_that_end_without_or_after_the_run_around_them_have_recipes_too(tmp_path, ending):
+    code = f"""
+        import os, signal, time
+        import mlobs
+        run = mlobs.Tracker("snap", store="store").start_run("only")
+        child = run.child("fold", params={{"fold": 1}})
+        child.log_metric("loss", 1.0)
+        {ending}
+    """
+
+    run(tmp_path, code, MLOBS_REPRO="auto")
+
+    around, below = run_ids(tmp_path)
+    eventually(lambda: all("mlobs.recipe" in record(tmp_path, one).tags for one in (around, below)))
+    assert record(tmp_path, around).tags["mlobs.recipe"] != record(tmp_path, below).tags["mlobs.recipe"]
+
+
 def test_git_that_hangs_costs_the_program_no_time(tmp_path):
     project, programs, gate = tmp_path / "project", tmp_path / "bin", tmp_path / "gate"
     project.mkdir()

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import mlobs as package
 from mlobs.cli.app import app
 from mlobs.events import Params, RunFinished, RunStarted
+from mlobs.journal import locks
 from mlobs.journal.process import this_process
 from mlobs.journal.store import Store
 
@@ -524,8 +525,9 @@ def test_show_says_of_a_snapshot_in_work_that_it_is_and_cuts_only_what_is_long(s
     folder = program_run(store, *losses(0.5), snapshot=short, at=time.time() - 60).folder
     assert "still at it" not in mlobs("show", folder.run_id).stdout
     store.senders.mkdir()
-    (store.senders / f"{os.getpid()}-abc.log").touch()
-    printed = mlobs("show", folder.run_id).stdout
+    with (store.senders / f"{os.getpid()}-abc.log").open("w") as output:
+        locks.lock(output.fileno())
+        printed = mlobs("show", folder.run_id).stdout
     assert "the sender is still at it" in printed
     assert "python3 train.py --lr 0.1\n" in printed
     assert "full value" not in printed

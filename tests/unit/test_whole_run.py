@@ -1,6 +1,7 @@
 """Runs that have just ended: nobody takes a snapshot for lost that a sender is still taking."""
 
 import time
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -9,16 +10,19 @@ from recorded import add_writer, open_run, record_run
 
 import mlobs
 from mlobs.events import RunFinished
+from mlobs.journal import locks
 from mlobs.journal.process import this_process
 from mlobs.journal.store import Store
 from mlobs.read.record import liveness, read_run
 from mlobs.repro.recipe import RECIPE_TAG, recipe_tags
 from mlobs.repro.whole_run import is_being_captured, load_whole_run, wait_until_whole
 
-NOW = time.time()
-PARTS = {one.part: replace(one, at=NOW) for one in parts()}
-OF_PROGRAM = [PARTS[part] for part in ("entry", "native", "seeds")]
-OF_SENDER = [PARTS[part] for part in ("code", "environment")]
+OF_PROGRAM, OF_SENDER = ("entry", "native", "seeds"), ("code", "environment")  # who captures what
+
+
+def taken(*names, ago_s=0.0):
+    """Parts of a snapshot that were taken so long ago."""
+    return [replace(one, at=time.time() - ago_s) for one in parts() if one.part in names]
 
 
 @pytest.fixture
@@ -26,10 +30,13 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-def leave_output(store, pid=None):
-    """Do as a sender does that serves this process, or another."""
-    store.senders.mkdir(parents=True, exist_ok=True)
-    (store.senders / f"{pid or this_process().pid}-abc.log").touch()
+@pytest.fixture
+def sender(store):
+    """Do as a sender does that serves this process: its output is locked until it ends."""
+    store.senders.mkdir(parents=True)
+    with (store.senders / f"{this_process().pid}-abc.log").open("w") as output:
+        locks.lock(output.fileno())
+        yield output
 
 
 def ended(store, *events, ago_s=0.0):
@@ -37,29 +44,29 @@ def ended(store, *events, ago_s=0.0):
     return record_run(store, *events, *losses(0.5), at=time.time() - 60 - ago_s)
 
 
+@pytest.mark.usefixtures("sender")
 def test_a_run_that_has_just_ended_is_waited_for(store):
-    leave_output(store)
-    folder = ended(store, *OF_PROGRAM)
+    folder = ended(store, *taken(*OF_PROGRAM))
     said = []
 
     def finish_the_snapshot(text):
         said.append(text)
-        add_writer(folder, *OF_SENDER)
+        add_writer(folder, *taken(*OF_SENDER))
         add_writer(folder, recipe_tags(read_run(folder, liveness())))
 
     run = load_whole_run("latest", store, finish_the_snapshot)
 
-    assert said == ["waiting for the sender, which still captures what the run was made of"]
+    assert said == [f"waiting for the sender, which still captures what run {folder.run_id} was made of"]
     assert run.snapshots.keys() >= {"code", "environment"}
 
 
+@pytest.mark.usefixtures("sender")
 def test_a_child_waits_for_the_snapshot_of_the_run_around_it(store):
-    leave_output(store)
-    around = ended(store, *OF_PROGRAM)
+    around = ended(store, *taken(*OF_PROGRAM))
     child = record_run(store, *losses(0.1), at=time.time() - 60, parent_run_id=around.run_id)
 
     def finish_the_snapshot(_):
-        add_writer(around, *OF_SENDER)
+        add_writer(around, *taken(*OF_SENDER))
         for one in (around, child):
             add_writer(one, recipe_tags(read_run(one, liveness())))
 
@@ -68,9 +75,9 @@ def test_a_child_waits_for_the_snapshot_of_the_run_around_it(store):
     assert not is_being_captured(mlobs.load_run(around.run_id, store=store))
 
 
+@pytest.mark.usefixtures("sender")
 def test_the_recipe_is_the_last_word_that_is_waited_for(store):
-    leave_output(store)
-    folder = ended(store, *OF_PROGRAM, *OF_SENDER)
+    folder = ended(store, *taken(*OF_PROGRAM, *OF_SENDER))
 
     wait_until_whole(folder, lambda _: add_writer(folder, recipe_tags(read_run(folder, liveness()))))
 
@@ -78,45 +85,58 @@ def test_the_recipe_is_the_last_word_that_is_waited_for(store):
     wait_until_whole(folder, pytest.fail)
 
 
+@pytest.mark.usefixtures("sender")
 def test_a_run_that_was_gone_on_with_is_captured_again(store):
     """What its first program was made of says nothing of its second."""
-    leave_output(store)
-    before = [replace(one, at=NOW - 3600) for one in (*OF_PROGRAM, *OF_SENDER)]
-    folder = ended(store, *before, *OF_PROGRAM)
+    before = taken(*OF_PROGRAM, *OF_SENDER, ago_s=3600)
+    folder = ended(store, *before, *taken(*OF_PROGRAM))
     assert is_being_captured(mlobs.load_run("latest", store=store))
-    add_writer(folder, *OF_SENDER)
+    add_writer(folder, *taken(*OF_SENDER))
     add_writer(folder, recipe_tags(read_run(folder, liveness())))
     assert not is_being_captured(mlobs.load_run("latest", store=store))
 
 
+@pytest.mark.usefixtures("sender")
 def test_a_program_without_a_snapshot_that_goes_on_with_a_run_is_not_waited_for(store):
-    leave_output(store)
-    ended(store, *[replace(one, at=NOW - 3600) for one in OF_PROGRAM])
+    ended(store, *taken(*OF_PROGRAM, ago_s=3600))
     load_whole_run("latest", store, pytest.fail)
 
 
-def test_nobody_waits_where_no_sender_is_at_work(store):
-    ended(store, *OF_PROGRAM)
+def test_nobody_waits_where_no_sender_is_at_work(store, sender):
+    Path(sender.name).rename(store.senders / "1-abc.log")  # another program's
+    ended(store, *taken(*OF_PROGRAM))
     assert load_whole_run("latest", store, pytest.fail).snapshots.keys() == {"entry", "native", "seeds"}
-    leave_output(store, pid=1)
+
+
+def test_nobody_waits_for_a_sender_that_was_killed(store, sender):
+    sender.close()
+    ended(store, *taken(*OF_PROGRAM))
+    load_whole_run("latest", store, pytest.fail)
+    wait_until_whole(Store(store.path).find("latest"), pytest.fail)
+
+
+def test_without_locks_a_minute_is_the_most(store, sender, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)
+    sender.close()
+    folder = ended(store, *taken(*OF_PROGRAM))
+    assert is_being_captured(read_run(folder, liveness()))
+
+
+@pytest.mark.usefixtures("sender")
+def test_nobody_waits_minutes_after_the_end(store):
+    ended(store, *taken(*OF_PROGRAM), ago_s=120)
     load_whole_run("latest", store, pytest.fail)
 
 
-def test_nobody_waits_for_a_sender_that_was_killed_minutes_ago(store):
-    leave_output(store)
-    ended(store, *OF_PROGRAM, ago_s=120)
-    load_whole_run("latest", store, pytest.fail)
-
-
+@pytest.mark.usefixtures("sender")
 def test_nobody_waits_for_a_snapshot_that_was_not_wished_for(store):
-    leave_output(store)
     ended(store)
     load_whole_run("latest", store, pytest.fail)
 
 
+@pytest.mark.usefixtures("sender")
 def test_a_run_that_goes_on_is_read_as_it_is(store):
-    leave_output(store)
-    _, writer = open_run(store, *OF_PROGRAM, at=time.time())
+    _, writer = open_run(store, *taken(*OF_PROGRAM), at=time.time() - 1)
     assert load_whole_run("latest", store, pytest.fail).status == "RUNNING"
     writer.append(RunFinished(time.time(), "FINISHED"))
     writer.close()

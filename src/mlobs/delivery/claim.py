@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import time
@@ -13,13 +12,8 @@ from pathlib import Path
 import msgspec
 
 from mlobs.events import Process
-from mlobs.journal import access
+from mlobs.journal import access, locks
 from mlobs.journal.process import is_alive, this_process
-
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory locks
-    fcntl = None  # type: ignore[assignment]
 
 HAND_OVER_S = 10.0  # a lingering sender finishes the batch in hand within this time
 LEASE_S = 60.0  # without locks: a holder that was not heard of for so long is gone
@@ -46,7 +40,7 @@ class Claim:
     def __init__(self, folder: Path, *, lock: Callable[[int], None] | None = None) -> None:
         access.make_folder(folder)
         self._path = folder / "claim"
-        self._lock = lock or _flock
+        self._lock = lock or locks.lock
         self._fd: int | None = None
         self._is_locked = False
         self._renewed_at = 0.0
@@ -142,12 +136,6 @@ def holder_of(folder: Path) -> Holder | None:
         return msgspec.json.decode((folder / "claim").read_bytes(), type=Holder)
     except (OSError, msgspec.DecodeError):
         return None  # just being written, or nobody ever held it
-
-
-def _flock(fd: int) -> None:
-    if fcntl is None:
-        raise OSError(errno.ENOLCK, "no locks on this platform")
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _ask_to_leave(sender: Process) -> None:

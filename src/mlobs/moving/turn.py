@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlobs.errors import UsageError
-from mlobs.journal import access
+from mlobs.journal import access, locks
 
 
 @contextmanager
@@ -18,19 +18,14 @@ def turn(store: Path) -> Iterator[None]:
     Raises:
         UsageError: another import holds it.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    lock = access.open_file(store / "importing.lock", os.O_RDWR)
+    file = access.open_file(store / "importing.lock", os.O_RDWR)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(file)
         except BlockingIOError as error:
             raise UsageError(f"another import is writing to {store} - try again when it has ended") from error
         except OSError:
-            pass  # a file system without locks: nobody can take turns there
+            pass  # no locks here: nobody can take turns
         yield
     finally:
-        os.close(lock)
+        os.close(file)

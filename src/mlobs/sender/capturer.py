@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlobs.events import Snapshot
+from mlobs.delivery.start import find_starts
+from mlobs.events import Process, Snapshot
 from mlobs.journal.store import RunFolder, Store
 from mlobs.journal.writer import Writer
 from mlobs.read.record import RunRecord, liveness, read_run
@@ -46,13 +48,18 @@ class Capturer:
     """Captures code and environment of the runs given to `open`, and puts together their recipe at the end.
 
     What goes wrong is recorded in the run with its reason, or logged; it ends nothing.
+
+    Args:
+        program: the process whose runs they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: Process) -> None:
+        self._program = program
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writers: dict[Path, Writer] = {}  # of the thread alone
         self._unsettled: dict[Path, tuple[RunFolder, str]] = {}  # with the level
-        self._children: deque[RunFolder] = deque()  # which ended before the run around them
+        self._children: deque[RunFolder] = deque()  # which have ended and wait for the run around them
+        self._first: dict[Path, str] = {}  # by store: the first run that was captured
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._latest: _Latest | None = None
@@ -60,6 +67,7 @@ class Capturer:
     def open(self, folder: RunFolder, level: str) -> None:
         """Capture the program for this run; `level` is "auto" or "full"."""
         self._unsettled[folder.path] = (folder, level)
+        self._first.setdefault(folder.store, folder.run_id)
         self._do(partial(self._capture, folder, level))
 
     def ended(self, folder: RunFolder) -> None:
@@ -68,11 +76,15 @@ class Capturer:
             self._do(partial(self._settle, *open_run))
         else:
             self._children.append(folder)
+            if not self._unsettled:  # the run around it has ended before it
+                self._do(self._settle_late)
 
     def end_all(self) -> None:
         """Do so for all runs; nothing more comes from the program."""
         for folder, _ in list(self._unsettled.values()):
             self.ended(folder)
+        if self._first:
+            self._do(self._settle_the_rest)
         self._tasks.put(None)
 
     def is_done(self) -> bool:
@@ -102,10 +114,7 @@ class Capturer:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._is_stopping:
-            try:
-                task()
-            except Exception:
-                _log.exception("a part of the snapshot is lost")
+            _attempt(task)
         for writer in self._writers.values():
             writer.close()
 
@@ -135,11 +144,11 @@ class Capturer:
             run = read_run(folder, liveness())
             if run is not None and self._capture_modules(folder, run, level):
                 run = read_run(folder, liveness())
-            tags = None if run is None else recipe_tags(run)
-            if tags is not None:
+            if run is None:
+                return
+            self._settle_children(run)
+            if (tags := recipe_tags(run)) is not None:  # the last word, also of the runs below
                 self._writer(folder).append(tags)
-            if run is not None:
-                self._settle_children(run)
         finally:
             writer = self._writers.pop(folder.path, None)
             if writer is not None:
@@ -147,19 +156,45 @@ class Capturer:
 
     def _settle_children(self, root: RunRecord) -> None:
         """Name the recipes of the runs below one that has ended: its snapshot is theirs."""
-        from mlobs.repro.recipe import is_below, recipe_tags
+        from mlobs.repro.recipe import is_below
 
         for _ in range(len(self._children)):
             folder = self._children.popleft()
             run = read_run(folder, liveness())
             if run is None or not is_below(run, root):
                 self._children.append(folder)
-                continue
-            tags = recipe_tags(run, root)
-            if tags is not None:
-                writer = Writer(folder.path, folder.run_id, mapped=False)
-                writer.append(tags)
-                writer.close()
+            else:
+                _attempt(partial(_name, run, root))
+
+    def _settle_late(self) -> None:
+        """Name the recipes of runs that have ended after the run around them."""
+        from mlobs.repro.recipe import root_of
+
+        while self._children:
+            run = read_run(self._children.popleft(), liveness())
+            if run is not None and run.parent_run_id is not None:
+                _attempt(partial(_name, run, root_of(run)))
+
+    def _settle_the_rest(self) -> None:
+        """Name the recipes of runs of which nobody said that they ended: their program was killed.
+
+        Runs come in the order of their starts, so those below a run come after it.
+        """
+        self._settle_late()
+        for store, first in self._first.items():
+            after = takewhile(lambda one: one.run_id != first, reversed(list(Store(store).runs())))  # noqa: B023 - used up in this round
+            self._children.extend(folder for folder in after if self._is_unnamed_child(folder))
+        self._settle_late()
+
+    def _is_unnamed_child(self, folder: RunFolder) -> bool:
+        """Tell whether the program opened this run below another, and its recipe is not recorded."""
+        from mlobs.repro.recipe import RECIPE_TAG
+
+        starts = find_starts(folder)
+        if not starts or starts[-1][1].process != self._program or starts[-1][1].parent_run_id is None:
+            return False
+        run = read_run(folder, liveness())
+        return run is not None and RECIPE_TAG not in run.tags
 
     def _capture_modules(self, folder: RunFolder, run: RunRecord, level: str) -> bool:
         """Capture what only the program's end tells: code from elsewhere, and what git ignores of its own."""
@@ -185,6 +220,23 @@ class Capturer:
         if folder.path not in self._writers:
             self._writers[folder.path] = Writer(folder.path, folder.run_id, mapped=False)
         return self._writers[folder.path]
+
+
+def _name(run: RunRecord, root: RunRecord) -> None:
+    """Record the recipe of a run below another."""
+    from mlobs.repro.recipe import recipe_tags
+
+    if (tags := recipe_tags(run, root)) is not None:
+        writer = Writer(run.folder.path, run.run_id, mapped=False)
+        writer.append(tags)
+        writer.close()
+
+
+def _attempt(task: Callable[[], None]) -> None:
+    try:
+        task()
+    except Exception:
+        _log.exception("a part of the snapshot is lost")
 
 
 def _is_captured(record: RunRecord, part: str) -> bool:

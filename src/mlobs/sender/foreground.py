@@ -71,9 +71,8 @@ def sync(
     """
     runs = list(folders)
     _check_names(runs, only, options or {})
-    syncing = _Syncing(
-        only, options or {}, _Watch(patience_s, hang_timeout_s, show, is_own_process=is_own_process)
-    )
+    watch = _Watch(patience_s, hang_timeout_s, show, is_own_process=is_own_process)
+    syncing = _Syncing(only, options or {}, watch, show)
     unsettled = sorted(
         (folder for folder in runs if not _is_settled(folder, only)), key=_run_id
     )  # parents first
@@ -91,10 +90,16 @@ def sync(
 class _Syncing:
     """The lanes that serve all portions of runs, and what stands in the way of some."""
 
-    def __init__(self, only: Sequence[str], options: Mapping[str, Mapping[str, Any]], watch: _Watch) -> None:
+    def __init__(
+        self,
+        only: Sequence[str],
+        options: Mapping[str, Mapping[str, Any]],
+        watch: _Watch,
+        show: Callable[[str], None],
+    ) -> None:
         self.host = Host(f"sync-{os.getpid()}-{os.urandom(4).hex()}")
         self.problems: dict[str, dict[str, str]] = {}
-        self._only, self._options, self._watch = only, options, watch
+        self._only, self._options, self._watch, self._show = only, options, watch, show
         self._known: dict[str, Backend] = {}
         self.ended: set[Process] = set()  # lingering senders that left so that these runs could be taken
 
@@ -120,7 +125,7 @@ class _Syncing:
 
     def _take(self, folder: RunFolder, backends: Mapping[str, Backend]) -> str:
         """Hand a run to the lanes, or say why not."""
-        wait_until_whole(folder, self._watch.show)
+        wait_until_whole(folder, self._show)
         claim = Claim(folder.delivery)
         is_ours = claim.take_over(partial(program_lives, folder))
         if claim.asked is not None:
@@ -144,7 +149,7 @@ class _Watch:
     def __init__(
         self, patience_s: float, hang_timeout_s: float, show: Callable[[str], None], *, is_own_process: bool
     ) -> None:
-        self._patience_s, self._hang_timeout_s, self.show = patience_s, hang_timeout_s, show
+        self._patience_s, self._hang_timeout_s, self._show = patience_s, hang_timeout_s, show
         self._is_own_process = is_own_process
         self._shown: dict[str, str] = {}
         self._answered_at: dict[str, float] = {}  # by backend; it outlasts a portion of runs
@@ -172,7 +177,7 @@ class _Watch:
         now = time.monotonic()
         if lane.reason and self._shown.get(name) != lane.reason:
             self._shown[name] = lane.reason
-            self.show(f"{name}: {lane.state}: {lane.reason}")
+            self._show(f"{name}: {lane.state}: {lane.reason}")
         if lane.state == "delivering" or name not in self._answered_at:
             self._answered_at[name] = now
         return lane.state in ("paused", "hung") or now - self._answered_at[name] > self._patience_s

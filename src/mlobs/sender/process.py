@@ -76,7 +76,7 @@ class _Sender:
         self._held = dict(legacy.held)
         self._host = Host(legacy.hello.sender_id, is_durable=True, held=legacy.held)
         self._sampler = Sampler(legacy.hello.trainer)
-        self._capturer = Capturer()
+        self._capturer = Capturer(legacy.hello.trainer)
         self._output: Path | None = None
         self._is_told_to_leave = False
         self._complained: set[str] = set()
