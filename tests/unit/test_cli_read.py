@@ -253,7 +253,9 @@ def test_plot_says_what_cannot_be_drawn(store):
 @pytest.mark.parametrize("command", ["best", "plot"])
 def test_what_is_missing_is_told_apart_a_metric_or_any_run(store, command):
     assert "did you mean 'loss'" in mlobs(command, "los", code=2).stderr
-    assert f"no such runs in {store.path}" in mlobs(command, "loss", "--experiment", "other", code=2).stderr
+    other = mlobs(command, "loss", "--experiment", "chrn", code=2).stderr
+    assert f"there are no runs of experiment 'chrn' in {store.path}; did you mean 'churn'?" in other
+    assert f"no such runs in {store.path}" in mlobs(command, "loss", "--status", "failed", code=2).stderr
 
 
 def test_many_points_are_thinned_and_keep_their_extremes(store):
@@ -305,12 +307,14 @@ def test_watch_as_json_is_a_document_a_line(store):
 
 
 def test_watch_as_csv_has_a_row_for_each_value(store):
-    folder, writer = open_run(store, Metrics(5001.0, 7, {"loss": 0.25, "acc": 0.5}), at=5000.0, name="live")
+    folder, writer = open_run(
+        store, Metrics(5001.0, 7, {"loss": 0.25}), Metrics(5001.0, 3, {"acc": 0.5}), at=5000.0, name="live"
+    )
     headings, *rows = table("watch", "--times", "1")
     writer.close()
     assert headings == ["at", "run_id", "experiment", "name", "status", "step", "metric", "value"]
     assert [row[1:4] for row in rows] == [[folder.run_id, "churn", "live"]] * 2
-    assert sorted(row[5:] for row in rows) == [["7", "acc", "0.5"], ["7", "loss", "0.25"]]
+    assert sorted(row[5:] for row in rows) == [["3", "acc", "0.5"], ["7", "loss", "0.25"]]
 
 
 def test_show_as_csv_has_a_row_for_each_fact_and_value(ids):

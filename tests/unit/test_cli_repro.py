@@ -335,9 +335,9 @@ def test_a_reproduction_that_is_ended_leaves_nothing_behind(project, tmp_path_fa
         while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         running.send_signal(getattr(signal, name))
-        code = running.wait(30)
+        exit_code = running.wait(30)
 
-    assert code in (-getattr(signal, name), 128 + getattr(signal, name))
+    assert exit_code in (-getattr(signal, name), 128 + getattr(signal, name))
     assert not list(temporary.iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)

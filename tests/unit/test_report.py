@@ -281,12 +281,14 @@ def test_what_cannot_be_reported_says_what_to_type(tracker, tmp_path):
     tracker.start_run("a").finish()
     store = tmp_path / "store"
 
-    with pytest.raises(UsageError, match="no runs of experiment 'no' to report on - type: mlobs runs"):
+    with pytest.raises(UsageError, match=r"no runs of experiment 'no' in .* - type: mlobs runs"):
         mlobs.report(path=tmp_path / "x.html", store=store, experiment="no")
-    with pytest.raises(UsageError, match="there are no such runs to report on - type: mlobs runs"):
+    with pytest.raises(UsageError, match=r"no such runs in .* - type: mlobs runs"):
         mlobs.report(path=tmp_path / "x.html", store=store, status="failed")
     slip = ["report", "--store", str(store), "-o", str(tmp_path / "x.html"), "--where", "params.lrr > 1"]
     assert "none has params.lrr" in CliRunner().invoke(app, slip).stderr
+    with pytest.raises(UsageError, match="limit is -1; expected the number of runs, or 0 for all"):
+        mlobs.report(path=tmp_path / "x.html", store=store, limit=-1)
     with pytest.raises(UsageError):
         mlobs.report(["nope"], tmp_path / "x.html", store=store)
     with pytest.raises(UsageError, match="no column 'run_id'"):

@@ -91,6 +91,8 @@ def test_a_metric_that_no_run_has_is_no_aggregate(store, aggregate):
     with pytest.raises(UsageError, match=message):
         mlobs.runs(store=store, aggregate=aggregate)
     assert mlobs.runs(store=store, aggregate=aggregate, experiment="none").empty
+    record_run(store, at=5000.0, experiment="fresh")
+    assert len(mlobs.runs(store=store, aggregate=aggregate, experiment="fresh")) == 1, "it has no metric yet"
 
 
 def test_aggregates_leave_nan_out_and_keep_infinities(tmp_path):

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from mlobs.cli.columns import short, without_metric
-from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -27,6 +26,7 @@ from mlobs.errors import UsageError
 from mlobs.journal.store import Store
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import open_store
+from mlobs.read.no_runs import no_such_runs
 from mlobs.read.point_cache import PointReader
 from mlobs.read.record import liveness
 from mlobs.read.run_summary import RunSummary
@@ -78,7 +78,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     )
     chosen = list(read_runs(opened, choice))
     if not chosen:
-        raise UsageError(no_such_runs(opened, where))
+        raise UsageError(no_such_runs(opened, choice))
     ranked = _ranked(opened, chosen, metric, which)
     rows = [(run, value, _step_of(opened, run, metric, value)) for run, value in ranked[: limit or None]]
     if as_json:

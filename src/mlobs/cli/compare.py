@@ -107,7 +107,7 @@ def _print(found: RunComparison, *, show_all: bool) -> None:
             shown = [shortened(printable(line), MOST_OF_A_LINE, "--json") for line in excerpt(texts)]
             print_lines(f"{group}: {run_id} beside {ids[0]}", shown, is_diff=group == "code")
     for line in found.conclusion():
-        typer.echo(f"\n{printable(line)}")
+        typer.echo(f"\n{shortened(printable(line), MOST_OF_A_LINE, '--json')}")
 
 
 def excerpt(lines: Sequence[str]) -> list[str]:

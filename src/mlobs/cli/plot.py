@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlobs.cli.columns import without_metric
-from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -30,6 +29,7 @@ from mlobs.errors import MissingPackage, UsageError
 from mlobs.journal.store import Store
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import find_runs, open_store
+from mlobs.read.no_runs import no_such_runs
 from mlobs.read.run_summary import RunSummary
 from mlobs.text import printable
 
@@ -79,7 +79,7 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     )
     taken = _taken(opened, runs, choice)
     if not taken:
-        raise UsageError(no_such_runs(opened, where))
+        raise UsageError(no_such_runs(opened, choice))
     names = _having(opened, taken, metric, is_named=bool(runs))
     axis = "elapsed_s" if time else "step"
     frame = _points(opened, names, metric, smooth, "time" if time else "step")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     ExperimentOption,
     JsonOption,
@@ -18,9 +17,7 @@ from mlobs.cli.options import (
     runs_argument,
 )
 from mlobs.cli.output import print_json
-from mlobs.errors import UsageError
-from mlobs.read.frames import Choice, read_runs
-from mlobs.read.location import open_store
+from mlobs.read.frames import Choice
 from mlobs.text import size
 
 
@@ -55,13 +52,10 @@ def report(  # noqa: PLR0913 - each is an option of its own
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     from mlobs.reporting.report import write
 
-    opened = open_store(store)
     choice = Choice.of(
         experiment=experiment, status=status.value if status else None, where=where, since=since
     )
-    if not any(True for _ in read_runs(opened, choice)):
-        raise UsageError(no_such_runs(opened, where))
-    path, chosen = write(runs or None, output, store=opened, choice=choice, limit=limit, title=title)
+    path, chosen = write(runs or None, output, store=store, choice=choice, limit=limit, title=title)
     if as_json:
         print_json({"path": str(path), "size_bytes": path.stat().st_size})
     else:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from mlobs.cli.columns import FACTS, cell, keys_of, sort_runs, value_of
-from mlobs.cli.nothing import no_such_runs
 from mlobs.cli.options import (
     CsvOption,
     ExperimentOption,
@@ -26,6 +25,7 @@ from mlobs.journal.store import Store
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.read.frames import Choice
 from mlobs.read.location import open_store
+from mlobs.read.no_runs import no_such_runs
 from mlobs.read.record import RunRecord
 from mlobs.read.run_index import RunIndex
 from mlobs.read.run_summary import RunSummary
@@ -86,7 +86,7 @@ def runs(  # noqa: PLR0913 - each is an option of its own
         keys = shown or keys_of(found)
         print_csv(keys, ([value_of(run, key) for key in keys] for run in found))
     elif not found:
-        typer.echo(no_such_runs(opened, where), err=True)
+        typer.echo(no_such_runs(opened, choice), err=True)
     elif shown:
         print_table(shown, [[cell(value_of(run, key)) for key in shown] for run in found])
     else:

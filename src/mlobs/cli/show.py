@@ -46,12 +46,12 @@ def show(
     Exits with 0 also if the run failed or waits for delivery: `mlobs sync` and `mlobs doctor` judge.
     """  # noqa: D301 - \b itself is meant: it keeps the lines of the examples apart
     record = load_run(run, store=store)
+    if as_csv:
+        print_csv(["group", "name", "value"], _rows(record))
+        return
     reports = report(record.folder)
     if as_json:
         print_json(_document(record, reports))
-        return
-    if as_csv:
-        print_csv(["group", "name", "value"], _rows(record))
         return
     _print_facts(record)
     _print_pairs("params", record.params)

@@ -77,14 +77,17 @@ def _json(running: _Running, ended: _Ended) -> None:
 def _csv(running: _Running, ended: _Ended) -> None:
     """A row for each value of each run that is running, and one for each that has ended."""
     at = datetime.now(timezone.utc)
-    rows = [
-        [at, run.run_id, run.experiment, run.name, run.status, one.step, *pair]
-        for one in running
-        for run in (one.summary,)
-        for pair in one.last.items() or [(None, None)]
-    ]
-    rows += [[at, run.run_id, run.experiment, run.name, run.status, None, None, None] for run in ended]
+    rows: list[list[Any]] = []
+    for one in running:
+        run = [at, *_facts(one.summary)]
+        rows += [[*run, one.steps[name], name, value] for name, value in one.last.items()]
+        rows += [] if one.last else [[*run, None, None, None]]
+    rows += [[at, *_facts(run), None, None, None] for run in ended]
     print_csv(None, rows)
+
+
+def _facts(run: RunSummary) -> list[str]:
+    return [run.run_id, run.experiment, run.name, run.status]
 
 
 def _text(running: _Running, ended: _Ended) -> None:

@@ -53,15 +53,15 @@ class Chooser:
         return chosen
 
     def check_names(self, runs: Sequence[RunSummary]) -> None:
-        """Refuse a metric that was asked for by name and that none of these runs has.
+        """Refuse a metric that was asked for by name and that none of these runs has, if they have others.
 
         Raises:
-            UsageError: there are runs, and none has it.
+            UsageError: they have metrics, but not this one.
         """
         words = (self._default, *self._of_metrics.values())
         asked = [*self._of_metrics, *(at[2] for at in map(_AT.fullmatch, words) if at is not None)]
         known = list(dict.fromkeys(name for run in runs for name in run.metrics))
-        for name in asked if runs else ():
+        for name in asked if known else ():
             if name not in known:
                 raise UsageError(
                     f"aggregate: none of the runs has a metric {name!r} - {nearest_names(name, known)}"

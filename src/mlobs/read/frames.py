@@ -32,13 +32,15 @@ _TIMES = ("started", "ended")
 class Choice:
     """Which runs are asked for; what is None does not matter.
 
-    `since` is a moment in Unix seconds: runs that started then or later.
+    `since` is a moment in Unix seconds: runs that started then or later. `condition` is `where` as it was
+    typed, for messages.
     """
 
     experiment: str | None = None
     status: str | None = None
     where: Callable[[RunSummary], bool] | None = None
     since: float | None = None
+    condition: str | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Choice:
             status=status.upper() if status is not None else None,
             where=condition(where) if isinstance(where, str) else where,
             since=moment_of(since) if since is not None else None,
+            condition=where if isinstance(where, str) else None,
         )
 
     def takes(self, run: RunSummary) -> bool:
@@ -111,7 +114,8 @@ def runs(
     - `system` adds the columns `metrics.system/*`, the load of the program and its machine.
 
     Raises:
-        UsageError: one of the arguments is not understood; the message says what is expected.
+        UsageError: one of the arguments is not understood, or `aggregate` names a metric that none of the
+            runs has; the message says what is expected.
         StoreError: there is no such store.
     """
     import pandas as pd

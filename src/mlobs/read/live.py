@@ -17,11 +17,15 @@ from mlobs.read.run_summary import RunSummary
 
 @dataclass
 class LiveRun:
-    """One run that is running: `last` has each metric's value that was recorded last, `step` the greatest."""
+    """One run that is running.
+
+    `last` has each metric's value that was recorded last, `steps` its step; `step` is the greatest of all.
+    """
 
     summary: RunSummary
     tail: JournalTail
     last: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     step: int | None = None
     latest_at: float = 0.0
 
@@ -37,6 +41,7 @@ class LiveRun:
     def _take(self, event: Metrics) -> None:
         training = {name: value for name, value in event.values.items() if not name.startswith(SYSTEM_PREFIX)}
         self.last |= training
+        self.steps |= dict.fromkeys(training, event.step)
         if training:
             self.step = event.step if self.step is None else max(self.step, event.step)
 

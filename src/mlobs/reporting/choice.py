@@ -9,8 +9,9 @@ from mlobs.errors import UsageError
 from mlobs.journal.store import Store
 from mlobs.read.frames import Choice, read_runs
 from mlobs.read.location import StoreLike, open_store
+from mlobs.read.no_runs import no_such_runs
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
-from mlobs.read.run_index import RunIndex
+from mlobs.read.run_summary import RunSummary
 
 RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a column `run_id`
 
@@ -26,18 +27,18 @@ def choose(runs: RunsLike, *, store: StoreLike, choice: Choice, limit: int) -> C
     """Read the runs that are asked for, in the order they were named; None is the newest ones, oldest first.
 
     Raises:
-        UsageError: a run is not there, or there is none at all.
+        UsageError: a run is not there, or there is none at all, or the limit is negative.
         StoreError: there is no such store.
     """
+    if limit < 0:
+        raise UsageError(f"limit is {limit}; expected the number of runs, or 0 for all")
     is_cut = False
     if runs is None:
         found, is_cut = _newest(open_store(store), choice, limit)
     else:
         found = [one for one in (_read(run, store) for run in _several(runs)) if _takes(choice, one)]
     if not found:
-        of = f" of experiment {choice.experiment!r}" if choice.experiment is not None else ""
-        such = "" if choice == Choice(experiment=choice.experiment) else "such "
-        raise UsageError(f"there are no {such}runs{of} to report on - type: mlobs runs")
+        raise UsageError(f"{no_such_runs(open_store(store), choice)} - type: mlobs runs")
     return Chosen(list({one.run_id: one for one in found}.values()), is_cut)
 
 
@@ -67,8 +68,4 @@ def _newest(store: Store, choice: Choice, limit: int) -> tuple[list[RunRecord], 
 
 
 def _takes(choice: Choice, record: RunRecord) -> bool:
-    if choice == Choice():
-        return True
-    with RunIndex(Store(record.folder.store)) as index:
-        run = index.summary(record.folder)
-        return run is not None and choice.takes(run)
+    return choice == Choice() or choice.takes(RunSummary.of(record))

@@ -56,7 +56,11 @@ class RunDiff(msgspec.Struct, frozen=True):
     def _repr_html_(self) -> str:
         lines = [f"{one.metric}: {one.first!r} -> {one.second!r} at step {one.step}" for one in self.metrics]
         names = ("params", "datasets", "entry", "environment", "code")
-        sections = {name: getattr(self, name) for name in names} | {"metrics": lines, "results": self.results}
+        sections = {name: getattr(self, name) for name in names} | {
+            "metrics": lines,
+            "results": self.results,
+            "cannot be told": self.doubts,
+        }
         return sections_html(" -> ".join(self.runs), sections)
 
 
