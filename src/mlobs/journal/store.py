@@ -5,7 +5,7 @@ STORE/runs/RUN_ID/blobs/WRITER-N       payloads too large for a record; .final: 
 STORE/runs/RUN_ID/delivery/            what each backend has
 STORE/snapshots/                       code and environments, once each; runs hold links to them
 STORE/datasets/                        the versions of datasets that runs have used
-STORE/senders/                         the senders' own output
+STORE/senders/                         the senders' own output; each file is locked while its sender lives
 STORE/cache/                           what makes reading fast; it may be deleted
 """
 
