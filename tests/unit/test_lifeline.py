@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from recorded import ELSEWHERE, record_run
@@ -16,6 +17,7 @@ from mlobs.journal.store import Store
 from mlobs.sender.lifeline import LifeLine
 
 SENDER = [sys.executable, "-m", "mlobs.sender"]
+AUTOGROUP = Path("/proc/self/autogroup")
 FAR = """
 from dataclasses import dataclass
 from mlobs.backend import Capabilities, Receipt
@@ -189,3 +191,24 @@ def test_a_sender_that_had_nothing_to_say_leaves_no_file(sender):
     assert started.wait(timeout=30) == 0
 
     assert list(store.senders.iterdir()) == []
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
+@pytest.mark.skipif(
+    getattr(os, "geteuid", int)() != 0, reason="others may write it ten times a second, all together"
+)
+@pytest.mark.parametrize("has_own_session", [True, False])
+def test_a_sender_steps_back_in_a_session_of_its_own_alone(has_own_session):
+    """Else whoever started it from a shell would have slowed down the whole shell."""
+    look = "import pathlib; from mlobs.sender.process import _lower_group_priority as lower; lower(); "
+    look += f"print(pathlib.Path({str(AUTOGROUP)!r}).read_text())"
+    before = AUTOGROUP.read_text()
+    printed = subprocess.run(
+        [sys.executable, "-c", look],
+        start_new_session=has_own_session,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed.split()[-1] == ("19" if has_own_session else before.split()[-1])
+    assert AUTOGROUP.read_text() == before

@@ -244,7 +244,10 @@ def _lower_group_priority() -> None:
     """Step back in the scheduler's auto-group too.
 
     A process with a session of its own has an auto-group of its own, and `nice` counts only inside
-    of it: without this, a niced sender would get as much of the machine as the training.
+    of it: without this, a niced sender would get as much of the machine as the training. A group that is
+    not its own, such as that of a shell's session, is left alone.
     """
+    if not hasattr(os, "getsid") or os.getsid(0) != os.getpid():
+        return
     with contextlib.suppress(OSError):  # not Linux, or a kernel without auto-groups: `nice` is enough
         Path("/proc/self/autogroup").write_text("19", encoding="ascii")
