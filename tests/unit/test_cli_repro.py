@@ -323,7 +323,9 @@ def _clean():
 def test_a_reproduction_that_is_ended_leaves_nothing_behind(project, tmp_path_factory, name):
     folder, temporary = project(), tmp_path_factory.mktemp("temporary")
     code = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(60)"
-    started = folder.parent / "started"
+    number, started = getattr(signal, name), folder.parent / "started"
+    obeyed = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    before = signal.signal(number, obeyed)  # `nohup` and a shell's background ignore some
     with subprocess.Popen(
         [sys.executable, "-m", "mlobs", "reproduce", "latest", "--", sys.executable, "-c", code],
         cwd=folder,
@@ -331,13 +333,14 @@ def test_a_reproduction_that_is_ended_leaves_nothing_behind(project, tmp_path_fa
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as running:
+        signal.signal(number, before)
         deadline = time.monotonic() + 60
         while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        running.send_signal(getattr(signal, name))
+        running.send_signal(number)
         exit_code = running.wait(30)
 
-    assert exit_code in (-getattr(signal, name), 128 + getattr(signal, name))
+    assert exit_code in (-number, 128 + number)
     assert not list(temporary.iterdir())
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
