@@ -9,7 +9,7 @@ WORKERS ?= 3
 SOAK_S ?= 600
 SEED ?= 1
 READY := $(VENV)/.ready
-PARALLEL := --numprocesses $(WORKERS) --dist worksteal
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal --hypothesis-profile ci
 
 .PHONY: azurite demo docs test test-slow test-azureml-mlflow soak check kusto format bench clean
 

@@ -378,9 +378,16 @@ class Delivery(RuleBasedStateMachine):
         raise AssertionError("the courier does not come to rest")
 
     def is_unproven(self, run) -> bool:
-        """An event breaks the server, and nothing that is like it could be delivered again."""
-        held = self.memory.held.get(run.run_id, {}).values()
-        return not self.stores_once or not any(isinstance(event, (Metrics, Params)) for event in held)
+        """An event breaks the server, and nothing that is like it could be delivered again.
+
+        What is held although it counts as rejected - its first answer was lost, the second refused it -
+        is never sent again.
+        """
+        rejected = States(run.folder.delivery).refresh().of("memory").rejected
+        held = self.memory.held.get(run.run_id, {}).items()
+        return not self.stores_once or not any(
+            isinstance(event, (Metrics, Params)) and key not in rejected for key, event in held
+        )
 
     def check_everything_arrived(self):
         for run in self.runs.values():

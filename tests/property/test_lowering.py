@@ -191,6 +191,20 @@ def test_a_refused_event_is_lowered_again_to_the_same(
     assert lower(event, capabilities, memory) == lower(event, capabilities, memory)
 
 
+def test_tags_without_room_and_the_tags_that_name_them_are_in_one_file() -> None:
+    """The later of two files of one name counts, and held less than the earlier."""
+    capabilities = Capabilities(
+        kinds=frozenset(["artifact", "tags"]), roles=frozenset(["file"]), name_pattern=r"[\w.]", max_tags=1
+    )
+    memory, event = Memory(), Tags(0.0, {"first": "1", "%": "2"})
+
+    once = lower(event, capabilities, memory)
+
+    (file,) = (one for one in once.events if isinstance(one, Artifact))
+    assert json.loads(file.data or b"") == {"%": "2", "mlobs.name._x25_": "%"}
+    assert lower(event, capabilities, memory) == once
+
+
 @given(histories, capability_sets)
 def test_a_run_has_no_more_names_than_the_backend_has_room_for(
     history: list[Event], capabilities: Capabilities

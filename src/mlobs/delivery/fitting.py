@@ -56,6 +56,8 @@ def fit_texts(event: Texts, capabilities: Capabilities, memory: Memory) -> Lower
     kept = {renamed.get(name, name): value for name, value in values.items()}
     main = (replace(event, values=kept),) if kept else ()
     own = write_tags(event.at, tags, capabilities, memory)
+    if any(isinstance(one, Artifact) for one in own) and isinstance(event, Tags):
+        file = ()  # of the same name; that of our own tags was written later, and holds these too
     return Lowering((*main, *own, *file), "lowered", _joined(reasons))
 
 
