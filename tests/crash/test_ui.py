@@ -110,6 +110,13 @@ def mlflow_id(folder):
     return report(folder)["mlflow"].vendor_id
 
 
+def lives(process):
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # it has ended between the two questions
+        return False
+
+
 @pytest.mark.parametrize("habit", ["pass", STUBBORN], ids=["obedient", "stubborn"])
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_whatever_ends_the_command_ends_what_it_started(tmp_path, ending, habit):
@@ -125,7 +132,7 @@ def test_whatever_ends_the_command_ends_what_it_started(tmp_path, ending, habit)
     holder.wait(PATIENCE_S)
     holder.stdout.close()
 
-    wait_until(lambda: not [one for one in started if one.is_running() and one.status() != "zombie"])
+    wait_until(lambda: not any(map(lives, started)))
 
 
 def test_a_program_that_ends_at_once_is_quoted():
