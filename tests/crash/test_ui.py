@@ -50,6 +50,13 @@ def get(address):
         return answer.read()
 
 
+def lives(process):
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # it has ended between the two questions
+        return False
+
+
 def wait_until(is_so):
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
@@ -101,20 +108,13 @@ def test_the_pages_of_mlflow_and_tensorboard_answer_until_ctrl_c(tmp_path):
 
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0
-        assert not [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not [one for one in started if lives(one)]
 
 
 def mlflow_id(folder):
     from mlobs.delivery.report import report
 
     return report(folder)["mlflow"].vendor_id
-
-
-def lives(process):
-    try:
-        return process.is_running() and process.status() != "zombie"
-    except psutil.NoSuchProcess:  # it has ended between the two questions
-        return False
 
 
 @pytest.mark.parametrize("habit", ["pass", STUBBORN], ids=["obedient", "stubborn"])
@@ -132,7 +132,7 @@ def test_whatever_ends_the_command_ends_what_it_started(tmp_path, ending, habit)
     holder.wait(PATIENCE_S)
     holder.stdout.close()
 
-    wait_until(lambda: not any(map(lives, started)))
+    wait_until(lambda: not any(lives(one) for one in started))
 
 
 def test_a_program_that_ends_at_once_is_quoted():
