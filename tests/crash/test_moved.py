@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import mlobs
 from mlobs.delivery.registry import public_spec, spec_of
 from mlobs.delivery.report import report
+from mlobs.delivery.start import find_start
 from mlobs.events import Metrics, Params, RunFinished, RunStarted, Tags
 from mlobs.journal.process import this_process
 from mlobs.journal.store import Store
@@ -71,6 +72,11 @@ def sync_command(folder, *arguments, **env):
         timeout=120,
         check=False,
     )
+
+
+def has_begun(folder):
+    """Tell whether the growing run is there, with its first event."""
+    return run_ids(folder) == ["grows"] and find_start(Store(folder / "store").run("grows")) is not None
 
 
 def recorded(store, run_id, at, *events, **facts):
@@ -172,7 +178,7 @@ def test_a_store_that_is_copied_while_it_grows_is_delivered_from_both_places_onc
     copies = 0
     (tmp_path / "wait").touch()
     with running(tmp_path, GROWING, mode, "[]") as training:
-        eventually(lambda: run_ids(tmp_path) == ["grows"])
+        eventually(lambda: has_begun(tmp_path))
         while training.poll() is None:
             copied(original, copy)
             (synced,) = sync(Store(copy).runs(), patience_s=60)
@@ -200,7 +206,7 @@ def test_a_store_that_is_copied_while_it_grows_is_delivered_from_both_places_onc
 
 def test_a_copy_of_a_run_that_goes_on_elsewhere_is_not_ended_by_a_sync(tmp_path):
     with running(tmp_path, GROWING, "offline", "[]") as training:
-        eventually(lambda: run_ids(tmp_path) == ["grows"])
+        eventually(lambda: has_begun(tmp_path))
         copied(tmp_path / "store", tmp_path / "copy")
         sync(Store(tmp_path / "copy").runs())
         assert mlobs.load_run("grows", store=tmp_path / "copy").status == "RUNNING"
@@ -214,7 +220,7 @@ BOARD = "[mlobs.backends.TensorBoard('board')]"
 
 def test_a_copy_neither_cuts_nor_stops_the_board_of_an_original_that_has_begun_it(tmp_path):
     with running(tmp_path, GROWING, "online", BOARD) as training:
-        eventually(lambda: run_ids(tmp_path) == ["grows"])
+        eventually(lambda: has_begun(tmp_path))
         folder = Store(tmp_path / "store").run("grows")
         eventually(lambda: [one for one in report(folder).values() if one.delivered])
         copied(tmp_path / "store", tmp_path / "copy")
