@@ -124,7 +124,7 @@ def _module_facts() -> dict[str, Any]:
         "local": len(found.local),
         "loose": [text_of(path) for path in found.loose],
         "changed": [text_of(path) for path in found.changed],
-        "own": [text_of(path) for path in found.inside[:_MOST_OWN]],
+        "own": [text_of(path) for path in found.local[:_MOST_OWN]],
     }
 
 

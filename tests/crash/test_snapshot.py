@@ -265,15 +265,59 @@ def test_git_that_hangs_costs_the_program_no_time(tmp_path):
 def test_code_that_ran_and_that_git_ignores_is_named(tmp_path):
     git(tmp_path, "init", "-q")
     (tmp_path / ".gitignore").write_text("store\nmade.py\n")
-    (tmp_path / "made.py").write_text("")
+    made = write(tmp_path, "", "made.py")
 
     done = run(tmp_path, "import made\n" + TRACKED, MLOBS_REPRO="auto")
 
     assert done.returncode == 0, done.stderr
-    assert captured(tmp_path)["ignored"].facts == {"files": [str(tmp_path / "made.py")]}
-    report = mlobs.reproduce("latest", store=tmp_path / "store", check_only=True)
-    late = f"{tmp_path / 'made.py'} was imported, and git ignores it: it was not captured"
-    assert late in report.obstacles
+    (named,) = captured(tmp_path)["uncaptured"].facts["files"]
+    assert (named["path"], named["place"], named["reason"]) == (str(made), "made.py", "git ignores it")
+    report = mlobs.reproduce("latest", store=tmp_path / "store")
+    assert report.verdict == "identical", report
+
+    made.write_text("x = 1")
+    report = mlobs.reproduce("latest", store=tmp_path / "store")
+    assert report.obstacles == (
+        f"{made} was imported and not captured (git ignores it), and is not there as it was",
+    )
+
+
+HELPED = """
+import sys
+sys.path.insert(0, {folder!r})
+import helper
+import mlobs
+
+with mlobs.Tracker("snap", store="store", backends=[{backends}]).start_run("only") as run:
+    run.log_metric("loss", helper.LOSS)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "backends"),
+    [("", ""), ("library", ""), ("experiments", "mlobs.backends.TensorBoard('experiments')")],
+    ids=["in_a_home_folder", "in_a_repository_inside", "where_a_backend_writes"],
+)
+def test_other_code_is_another_recipe_wherever_it_lies(tmp_path, where, backends):
+    place = tmp_path / where
+    place.mkdir(exist_ok=True)
+    environment = {"MLOBS_REPRO": "auto", "HOME": str(tmp_path if not where else tmp_path / "home")}
+    if where:
+        git(tmp_path, "init", "-q")
+        (tmp_path / ".gitignore").write_text("store\n")
+    if where == "library":
+        git(place, "init", "-q")
+    for loss in (0.5, 0.25):
+        write(place, f"LOSS = {loss}\n", "helper.py")
+        done = run(tmp_path, HELPED.format(folder=where, backends=backends), **environment)
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: "mlobs.recipe" in record(tmp_path, run_ids(tmp_path)[-1]).tags)
+
+    recipes = {record(tmp_path, one).tags["mlobs.recipe"] for one in run_ids(tmp_path)}
+    assert len(recipes) == 2
+    (place / "helper.py").unlink()
+    report = mlobs.reproduce("latest", store=tmp_path / "store")
+    assert report.verdict == "identical", report
 
 
 KILLING = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from git_repositories import captured, commit, git, new_repository, on_disk, restored, state_of, write
 
-from mlobs.repro.code import CodeUncaptured, Limits, snapshot_code
+from mlobs.repro.code import CodeUncaptured, Limits, Outputs, snapshot_code
 from mlobs.repro.git import GitFailed
 from mlobs.repro.git import git as run_git
 
@@ -449,10 +449,37 @@ def test_the_store_is_not_code_wherever_it_lies(tmp_path, repository, is_git):
     snapshot = snapshot_code(
         repository,
         scratch=repository / "tmp" / "scratch",
-        outputs=[repository / "my-store", repository / "tmp"],
+        outputs=Outputs(stores=frozenset([repository / "my-store", repository / "tmp"])),
     )
 
     assert set(on_disk(restored(tmp_path, snapshot))) == {os.fsencode(name) for name in COMMITTED}
+
+
+@pytest.mark.parametrize("is_git", [True, False], ids=["git", "plain"])
+def test_code_in_a_folder_that_a_backend_writes_to_is_code(tmp_path, repository, is_git):
+    if not is_git:
+        shutil.rmtree(repository / ".git")
+    written = {
+        "exp/run-1/events.out.tfevents.1.h": "1",
+        "exp/hparams.yaml": "1",
+        "events.out.tfevents.2.h": "2",
+    }
+    code = {"exp/helper.py": "h = 1\n", "exp/deep/other.py": "o = 1\n"}
+    write(repository, {**written, **code})
+
+    snapshot = captured(tmp_path, repository, outputs=Outputs(backends=frozenset([repository / "exp"])))
+
+    assert set(on_disk(restored(tmp_path, snapshot))) == {os.fsencode(name) for name in (*COMMITTED, *code)}
+
+
+def test_a_repository_inside_the_main_root_keeps_its_place(tmp_path, repository):
+    inner = new_repository(repository / "lib" / "inner", {"src/tool.py": "t = 1\n"})
+
+    snapshot = captured(tmp_path, repository, loose=[inner / "src"])
+
+    assert [(root.place, root.kind) for root in snapshot.roots] == [("", "git"), ("lib/inner", "git")]
+    assert [root.place for root in snapshot.loose] == ["lib/inner"]
+    assert set(on_disk(restored(tmp_path, snapshot) / "lib" / "inner")) == {b"src/tool.py"}
 
 
 def test_files_that_changed_after_the_start_are_named(tmp_path, repository):

@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from git_repositories import new_repository, write
 
 import mlobs
-from mlobs.repro.code_root import CodeRoot
-from mlobs.repro.ignored_code import ignored_modules
+from mlobs.repro.code_root import CodeRoot, Excluded
 from mlobs.repro.modules import loaded_roots
 from mlobs.repro.places import is_too_wide, library_kind
+from mlobs.repro.uncaptured import UncapturedFile, find_uncaptured, folders_outside
 
 PROGRAM = """
 import json, sys
@@ -98,12 +99,16 @@ def test_modules_that_were_edited_after_the_start_are_named(tmp_path):
 
 def test_imported_modules_that_git_ignores_are_named(tmp_path):
     project = new_repository(tmp_path / "project", {"model.py": "", "kept_gen.py": ""})
-    write(project, {".gitignore": "*_gen.py\n", "made_gen.py": ""})
+    write(project, {".gitignore": "*_gen.py\n", "made_gen.py": "x = 1\n"})
 
-    inside = [Path(path) for path in found_by(project, "model, made_gen, kept_gen")["inside"]]
+    local = [Path(path) for path in own(found_by(project, "model, made_gen, kept_gen")["local"])]
 
-    assert {path.name for path in inside} == {"model.py", "made_gen.py", "kept_gen.py", "train.py"}
-    assert ignored_modules([root_of(project)], inside) == [project / "made_gen.py"]
+    assert {path.name for path in local} == {"model.py", "made_gen.py", "kept_gen.py", "train.py"}
+    digest = "blake3:" + blake3(b"x = 1\n").hexdigest()
+    path = str(project / "made_gen.py")
+    assert find_uncaptured([root_of(project)], local) == [
+        UncapturedFile(path, "made_gen.py", "git ignores it", digest)
+    ]
 
 
 def test_each_module_is_asked_of_the_repository_that_it_lies_in(tmp_path):
@@ -111,14 +116,60 @@ def test_each_module_is_asked_of_the_repository_that_it_lies_in(tmp_path):
     inner = new_repository(project / "inner", {"part_gen.py": "", "made.py": "", ".gitignore": "made.py\n"})
     plain = tmp_path / "plain"
     plain.mkdir()
-    roots = [root_of(project), root_of(inner), root_of(plain, kind="plain")]
+    roots = [root_of(project), root_of(inner, "inner"), root_of(plain, "loose/plain", kind="plain")]
     modules = [project / "model.py", inner / "part_gen.py", inner / "made.py", plain / "any_gen.py"]
 
-    assert ignored_modules(roots, [*modules, tmp_path / "elsewhere.py"]) == [inner / "made.py"]
+    found = find_uncaptured(roots, [*modules, tmp_path / "elsewhere.py"])
+
+    assert [(one.path, one.place) for one in found] == [(str(inner / "made.py"), "inner/made.py")]
 
 
-def root_of(folder, kind="git"):
-    return CodeRoot(path=str(folder), place="", tree="a" * 40, kind=kind)
+def test_no_digest_is_kept_of_an_ignored_module_that_may_hold_a_secret(tmp_path):
+    project = new_repository(tmp_path / "project", {".gitignore": "local_*.py\n"})
+    write(
+        project, {"local_settings.py": 'PASSWORD = "correct-horse-battery-9"\n', "local_rates.py": "R = 1\n"}
+    )
+
+    found = find_uncaptured([root_of(project)], [project / "local_settings.py", project / "local_rates.py"])
+
+    assert {Path(one.path).name: one.digest is None for one in found} == {
+        "local_settings.py": True,
+        "local_rates.py": False,
+    }
+
+
+def test_what_a_capture_left_out_is_named_with_its_reason(tmp_path):
+    excluded = (
+        Excluded("big.py", 1 << 30, None, "it is large"),
+        Excluded("runs/", 0, None, "what a tracker wrote"),
+    )
+    git, plain = tmp_path / "git", tmp_path / "plain"
+    write(tmp_path, {"git/big.py": "", "git/runs/deep/a.py": "", "plain/wandb/b.py": "", "plain/c.py": ""})
+    roots = [root_of(git, kind="plain", excluded=excluded), root_of(plain, kind="plain")]
+
+    found = find_uncaptured(roots, sorted(tmp_path.rglob("*.py")))
+
+    assert {Path(one.path).name: one.reason for one in found} == {
+        "big.py": "it is large",
+        "a.py": "what a tracker wrote",
+        "b.py": "it lies in a folder of outputs, caches or libraries",
+    }
+
+
+def test_a_repository_inside_and_what_lies_in_nobodys_folder_are_outside_of_a_root(tmp_path):
+    project = new_repository(tmp_path / "project", {"model.py": ""})
+    inner = new_repository(project / "lib" / "inner", {"pkg/__init__.py": "", "pkg/a.py": "", "b.py": ""})
+    home = tmp_path / "home"
+    write(home, {"train.py": "", "helper.py": "", "tools/__init__.py": "", "tools/x.py": ""})
+    modules = [project / "model.py", inner / "pkg" / "a.py", inner / "b.py", *home.rglob("*.py")]
+
+    found = folders_outside([root_of(project), root_of(home, kind="plain")], modules, home / "train.py")
+
+    assert found == sorted([inner, home / "helper.py", home / "tools"])
+
+
+def root_of(folder, place="", kind="git", excluded=()):
+    return CodeRoot(path=str(folder), place=place, tree="a" * 40, kind=kind, excluded=excluded)
 
 
 def test_what_only_pretends_to_be_a_module_does_no_harm():

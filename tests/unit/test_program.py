@@ -157,14 +157,14 @@ def test_the_working_directory_is_its_place_or_an_empty_folder():
 def test_the_import_path_moves_with_the_code_and_mlobs_comes_last():
     roots = restored(("/p", ""), ("/q", "loose/q"))
     given = {"PYTHONPATH": os.pathsep.join(["/p/src", "/opt/lib", "", "src"])}
-    assert import_path(given, roots, Path("/own")).split(os.pathsep) == [
+    assert import_path(given, roots, [], Path("/own")).split(os.pathsep) == [
         "/again/code/src",
         "/opt/lib",
         "src",
         "/again/code/loose/q",
         "/own",
     ]
-    assert import_path({}, restored(), Path("/own")) == "/own"
+    assert import_path({}, restored(), [], Path("/own")) == "/own"
 
 
 def test_data_that_lay_in_the_code_or_below_the_old_folder_is_linked(tmp_path):

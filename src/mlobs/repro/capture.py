@@ -19,17 +19,14 @@ from mlobs.events import BackendSpec, RunStarted, Snapshot
 from mlobs.journal import access
 from mlobs.journal.store import Store
 from mlobs.journal.writer import Writer
-from mlobs.repro.code import CodeRoot, snapshot_code
-from mlobs.repro.code_root import shown
+from mlobs.repro.code import CodeRoot, Outputs, snapshot_code
 from mlobs.repro.environment import capture_environment
 from mlobs.repro.gpus import capture_gpus
-from mlobs.repro.ignored_code import ignored_modules
+from mlobs.repro.uncaptured import UNCAPTURED, find_uncaptured, folders_outside
 from mlobs.secrets import masked
 
 # parts of the snapshot
 CODE, PATCH, ENVIRONMENT, GPUS, FILES = "code", "patch", "environment", "gpus", "files"
-IGNORED = "ignored"
-LOOSE = "loose"  # the first folder of a place: code from beside the program's own
 _MOST_NAMED = 100
 
 
@@ -64,27 +61,39 @@ def capture(
         yield from _part(FILES, _changed_files)
 
 
-def capture_loose(
-    store: Store, start: RunStarted, entry: Mapping[str, Any], loose: Sequence[Path], *, is_full: bool = False
+def capture_modules(
+    store: Store,
+    start: RunStarted,
+    entry: Mapping[str, Any],
+    modules: Mapping[str, Any],
+    roots: Sequence[CodeRoot],
+    *,
+    is_full: bool = False,
 ) -> list[Captured]:
-    """Capture the folders beside the program's own that modules were loaded from, which its end tells.
+    """Capture what only the program's end tells: code from elsewhere than the `roots`, and what they lack.
+
+    `modules` are the facts of what was loaded by then.
 
     Raises:
         OSError: the store cannot be written.
     """
-    found = _part(CODE, lambda: _code(store.snapshots, start, entry, loose, is_full=is_full))
-    return [one for one in found if one.part.startswith((f"{CODE}/{LOOSE}/", f"{PATCH}/{LOOSE}/"))]
+    own = [Path(one) for one in modules.get("own", ())]
+    loose = [Path(one) for one in modules.get("loose", ())]
+    others = [path for path in own if not any(path.is_relative_to(folder) for folder in loose)]
+    loose += folders_outside(roots, others, _script(entry))
+    captured = []
+    if loose:
+        captured = _part(
+            f"{CODE}/loose", lambda: _code(store.snapshots, start, entry, loose, is_full=is_full)
+        )
+        fresh = [one for one in captured if one.part.startswith(f"{CODE}/") and one.missing is None]
+        roots = [*roots, *(msgspec.convert(one.facts, CodeRoot) for one in fresh)]
+    return captured + _part(UNCAPTURED, lambda: _uncaptured(roots, own))
 
 
-def capture_ignored(roots: Sequence[Mapping[str, Any]], own: Sequence[str]) -> list[Captured]:
-    """Name the program's `own` modules that are in none of the captured roots, for git ignores them."""
-
-    def find() -> Iterator[Captured]:
-        files = ignored_modules([msgspec.convert(one, CodeRoot) for one in roots], map(Path, own))
-        if files:
-            yield Captured(IGNORED, {"files": [shown(str(path)) for path in files]})
-
-    return _part(IGNORED, find)
+def _uncaptured(roots: Sequence[CodeRoot], own: Sequence[Path]) -> Iterator[Captured]:
+    if files := find_uncaptured(roots, own):
+        yield Captured(UNCAPTURED, {"files": msgspec.to_builtins(files)})
 
 
 def record(captured: Iterable[Captured], writer: Writer) -> None:
@@ -120,12 +129,12 @@ def _code(
             scratch=scratch,
             started_at=start.at,
             loose=loose,
-            outputs=[place.parent, *_outputs(start.backends)],
+            outputs=Outputs(frozenset([place.parent]), frozenset(_outputs(start.backends, script, cwd))),
             is_whole=is_full,
         )
-        for root in found.roots:
+        for root in found.loose if loose else found.roots:
             yield from _root(place, root, found.packs.get(root.tree))
-        for one in found.missing:
+        for one in found.loose_missing if loose else found.missing:
             yield Captured(f"{CODE}/{Path(one.path).name}", {"path": one.path}, missing=one.reason)
 
 
@@ -178,18 +187,23 @@ def _changed_files() -> Iterator[Captured]:
     yield Captured(FILES, {"changed": changed[:_MOST_NAMED], "count": len(changed)})
 
 
-def _outputs(backends: Iterable[BackendSpec]) -> Iterator[Path]:
-    """Where backends write on this machine: what lies there came out of runs, and is no code of theirs."""
+def _outputs(backends: Iterable[BackendSpec], script: Path | None, cwd: str | None) -> Iterator[Path]:
+    """Where backends write on this machine, unless the program itself lies or runs there."""
+    programs = [*([script] if script is not None else []), *([Path(cwd)] if cwd else [])]
     for spec in backends:
-        for value in spec.params.values():
-            text = value.removeprefix("sqlite:///") if isinstance(value, str) else ""
-            if os.path.isabs(text):  # noqa: PTH117 - a text of any kind
-                yield Path(text)
-                if (
-                    text != value
-                ):  # a database, what lies beside it while it is used, MLflow's place for files
-                    yield from (Path(text + end) for end in (".lock", "-journal", "-wal", "-shm"))
-                    yield Path(text).parent / "mlruns"
+        for place in _places(spec):
+            if not any(one.is_relative_to(place) for one in programs):
+                yield place
+
+
+def _places(spec: BackendSpec) -> Iterator[Path]:
+    for value in spec.params.values():
+        text = value.removeprefix("sqlite:///") if isinstance(value, str) else ""
+        if os.path.isabs(text):  # noqa: PTH117 - a text of any kind
+            yield Path(text)
+            if text != value:  # a database: what lies beside it while it is used, MLflow's place for files
+                yield from (Path(text + end) for end in (".lock", "-journal", "-wal", "-shm"))
+                yield Path(text).parent / "mlruns"
 
 
 def _script(entry: Mapping[str, Any]) -> Path | None:

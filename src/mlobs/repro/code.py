@@ -16,8 +16,18 @@ from mlobs.repro.git_repository import Repository, find_repository
 from mlobs.repro.git_tree import CapturedRoot, capture_repository
 from mlobs.repro.places import is_library, is_too_wide
 from mlobs.repro.plain_tree import capture_folder
+from mlobs.repro.selection import Outputs
 
-__all__ = ["CodeRoot", "CodeSnapshot", "CodeUncaptured", "Excluded", "Limits", "Missing", "snapshot_code"]
+__all__ = [
+    "CodeRoot",
+    "CodeSnapshot",
+    "CodeUncaptured",
+    "Excluded",
+    "Limits",
+    "Missing",
+    "Outputs",
+    "snapshot_code",
+]
 
 _NO_GIT = "git is not installed: files that .gitignore names were captured too"
 
@@ -30,13 +40,16 @@ class CodeUncaptured(UsageError):
 class CodeSnapshot:
     """The roots, the main one first, and the file with the pack of each tree that has one.
 
-    `missing` are roots that could not be captured; `seconds` is what all of it took.
+    `missing` are roots that could not be captured; `seconds` is what all of it took. `loose` are those of the
+    roots, and `loose_missing` of the missing ones, that are neither the main root nor a submodule of it.
     """
 
     roots: tuple[CodeRoot, ...]
     packs: Mapping[str, Path]
     seconds: float
     missing: tuple[Missing, ...] = ()
+    loose: tuple[CodeRoot, ...] = ()
+    loose_missing: tuple[Missing, ...] = ()
 
 
 @dataclass
@@ -55,7 +68,7 @@ def snapshot_code(
     scratch: Path,
     started_at: float | None = None,
     loose: Sequence[Path] = (),
-    outputs: Sequence[Path] = (),
+    outputs: Outputs | None = None,
     limits: Limits | None = None,
     is_whole: bool = False,
 ) -> CodeSnapshot:
@@ -64,7 +77,8 @@ def snapshot_code(
     The main root is the repository around `root`, or else around the `script`, or the working directory;
     without a repository that folder itself. A folder that is nobody's project (a home, `/tmp`, a library)
     is not captured: then it is the script alone. `loose` are folders or files that modules were loaded
-    from, `outputs` folders that are never code, such as a store. Packs are written to the folder `scratch`,
+    from; of a repository that lies in the main root the place stays what it was. `outputs` is where programs
+    write. Packs are written to the folder `scratch`,
     by the name of their tree. Files that changed after `started_at` (Unix seconds) are listed in the
     warnings of their root. With `is_whole` a pack stands on no commit of a remote.
 
@@ -75,10 +89,14 @@ def snapshot_code(
         CodeUncaptured: no root could be captured.
     """
     began = time.monotonic()
-    never = frozenset(path.resolve() for path in (scratch, *outputs))
-    work = _Capturing(scratch, limits or Limits(), started_at, never, is_whole=is_whole)
+    work = _Capturing(
+        scratch, limits or Limits(), started_at, _resolved(outputs or Outputs(), scratch), is_whole=is_whole
+    )
     main = _main(root, script)
-    for wanted in (*main, *_loose(main, [path for path in loose if path.exists()])):
+    for wanted in main:
+        work.capture(wanted)
+    own, lost = len(work.done), len(work.missing)
+    for wanted in _loose(main, [path for path in loose if path.exists()]):
         work.capture(wanted)
     if not work.done:
         reasons = "; ".join(f"{one.path}: {one.reason}" for one in work.missing)
@@ -88,7 +106,9 @@ def snapshot_code(
         )
     packs = {one.root.tree: one.pack for one in work.done if one.pack is not None}
     roots = tuple(one.root for one in work.done)
-    return CodeSnapshot(roots, packs, time.monotonic() - began, tuple(work.missing))
+    return CodeSnapshot(
+        roots, packs, time.monotonic() - began, tuple(work.missing), roots[own:], tuple(work.missing[lost:])
+    )
 
 
 class _Capturing:
@@ -99,7 +119,7 @@ class _Capturing:
         scratch: Path,
         limits: Limits,
         started_at: float | None,
-        outputs: frozenset[Path],
+        outputs: Outputs,
         *,
         is_whole: bool,
     ) -> None:
@@ -118,6 +138,7 @@ class _Capturing:
             if top in self._seen and not wanted.only:
                 return
             self._seen.add(top)
+            wanted.place = self._place_inside(top) or wanted.place
             captured = self._captured(repository, wanted, warnings)
         except (GitFailed, OSError) as error:
             self.missing.append(Missing(str(wanted.folder), str(error)))
@@ -155,12 +176,23 @@ class _Capturing:
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # it may hold what was found to be secret
 
+    def _place_inside(self, top: Path) -> str | None:
+        """The place of a repository that lies in the main root, which does not have it; None for others."""
+        main = next((Path(one.root.path) for one in self.done if one.root.place == ""), top)
+        is_inside = main in top.parents and (top / ".git").exists()
+        return top.relative_to(main).as_posix() if is_inside else None
+
     def _named(self, captured: CapturedRoot) -> CapturedRoot:
         if captured.pack is None:
             return captured
         named = captured.pack.with_name(f"{captured.root.tree}.pack")
         captured.pack.replace(named)
         return CapturedRoot(captured.root, named, captured.modules)
+
+
+def _resolved(outputs: Outputs, scratch: Path) -> Outputs:
+    stores = frozenset(path.resolve() for path in (scratch, *outputs.stores))
+    return Outputs(stores, frozenset(path.resolve() for path in outputs.backends))
 
 
 def _repository(wanted: _Wanted) -> tuple[Repository | None, list[str]]:

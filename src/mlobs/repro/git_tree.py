@@ -27,7 +27,7 @@ from mlobs.repro.git_pack import (
     write_pack,
 )
 from mlobs.repro.git_repository import Repository, pushed_base
-from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, Selection, sha256_of
+from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, Outputs, Selection, sha256_of
 from mlobs.secrets import masked
 
 _CRYPTS = ("crypt", "sops", "gpg", "vault")  # drivers that decrypt: the disk has what the repository hides
@@ -51,7 +51,7 @@ def capture_repository(
     limits: Limits,
     started_at: float | None,
     is_whole: bool = False,
-    outputs: frozenset[Path] = frozenset(),
+    outputs: Outputs | None = None,
 ) -> CapturedRoot:
     """Capture the working tree of a repository into an empty folder of our own.
 
@@ -65,7 +65,7 @@ def capture_repository(
         folder, repository.top, objects=[repository.objects], settings=repository.tree_settings
     )
     index = index_of.copy_index(repository, scratch)
-    capture = _Capture(repository, scratch, index, Selection(repository.top, limits, outputs))
+    capture = _Capture(repository, scratch, index, Selection(repository.top, limits, outputs or Outputs()))
     capture.take_files()
     capture.warn_of_state(started_at)
     base, tree, found = capture.packable(None if is_whole else capture.base())
@@ -112,7 +112,7 @@ class _Capture:
             self._selection.warn(f"files that git does not know were not looked for: {error}")
             return []
         nested = [name for name in names if name.endswith(b"/")]
-        self._selection.warn_of("a repository inside of this one was not captured", nested)
+        self._selection.warn_of("a repository inside, of which only what is imported is captured", nested)
         return self._selection.leave_out_folders(name for name in names if not name.endswith(b"/"))
 
     def _kept_as_committed(self, filters: dict[bytes, str], converted: set[bytes]) -> set[bytes]:

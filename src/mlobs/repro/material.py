@@ -12,7 +12,6 @@ import msgspec
 from mlobs.errors import MlobsError, UsageError
 from mlobs.events import Snapshot
 from mlobs.read.record import RunRecord
-from mlobs.repro.capture import IGNORED
 from mlobs.repro.code_restore import RestoreReport, restore_code
 from mlobs.repro.code_root import CodeRoot
 from mlobs.repro.differences import Surroundings
@@ -21,6 +20,8 @@ from mlobs.repro.environment import EnvironmentRecord
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
 from mlobs.repro.recipe import code_parts, root_of
+from mlobs.repro.selection import content_digest
+from mlobs.repro.uncaptured import UNCAPTURED, UncapturedFile, uncaptured_files
 
 CHANGED_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
 _SOURCES = (".py", ".pyi", ".pyx", ".ipynb", ".sh", ".sql", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf")
@@ -120,11 +121,34 @@ class Material:
         modules = self._facts("modules")
         late = [line for line in self._changed_late() if line.endswith(_SOURCES)]
         late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
-        late += [
-            f"{path} was imported, and git ignores it: it was not captured"
-            for path in self._facts(IGNORED).get("files", ())
-        ]
         return late
+
+    @property
+    def import_roots(self) -> tuple[str, ...]:
+        """The folders beside the main code that modules were found in."""
+        return tuple(self._facts("modules").get("loose", ()))
+
+    def changed_since(self) -> list[str]:
+        """Say which files that were imported and not captured are not there any more as they were."""
+        return [
+            f"{one.path} was imported and not captured ({one.reason}), and is not there as it was"
+            for one in self.uncaptured
+            if one.digest is not None and content_digest(Path(one.path)) != one.digest
+        ]
+
+    def unread(self) -> tuple[str, ...]:
+        """Say of which of them nobody can tell."""
+        found = [
+            f"{one.path} was imported and not captured: {one.reason}"
+            for one in self.uncaptured
+            if one.digest is None
+        ]
+        return tuple(found)
+
+    @property
+    def uncaptured(self) -> tuple[UncapturedFile, ...]:
+        """The files that were imported and are in no captured tree."""
+        return uncaptured_files(self._facts(UNCAPTURED))
 
     def written(self) -> list[str]:
         """Say which other files were written in that time: what the program puts out beside its code."""

@@ -20,14 +20,12 @@ class LoadedModules:
 
     `local` are all of them. `loose` are the folders (or single files) outside of the program's own root that
     some were loaded from. `changed` were edited after the process started, so what ran may not be what lies
-    there. `inside` lie in the root; some may be ignored by git, which is not asked here: this is the
-    training process.
+    there. What of them is captured is found out later: git is not asked here, in the training process.
     """
 
     local: tuple[Path, ...]
     loose: tuple[Path, ...]
     changed: tuple[Path, ...]
-    inside: tuple[Path, ...]
 
 
 def loaded_roots(
@@ -46,13 +44,12 @@ def loaded_roots(
     own = {name: path for name, path in files.items() if not is_library(path) and Path(path).is_absolute()}
     top = (root or _own_root(loaded)).resolve()
     local = sorted({Path(path) for path in own.values()})
-    inside = [path for path in local if path.resolve().is_relative_to(top)]
+    inside = {path for path in local if path.resolve().is_relative_to(top)}
     beside = {_import_root(name, Path(path)) for name, path in own.items() if Path(path) not in inside}
     return LoadedModules(
         local=tuple(local),
         loose=tuple(sorted(_outermost(beside))),
         changed=tuple(path for path in local if started_at is not None and _changed_at(path) > started_at),
-        inside=tuple(inside),
     )
 
 

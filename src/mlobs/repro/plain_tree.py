@@ -16,7 +16,7 @@ from mlobs.repro.code_root import CodeRoot, Limits, shown
 from mlobs.repro.code_secrets import holds_secret
 from mlobs.repro.git_objects import EXECUTABLE, FILE, LINK, blob_id, tree_id
 from mlobs.repro.git_tree import CapturedRoot
-from mlobs.repro.selection import SECRET_INSIDE, Selection
+from mlobs.repro.selection import SECRET_INSIDE, Outputs, Selection, is_code
 
 Files: TypeAlias = dict[bytes, tuple[str, bytes]]  # git's mode and the content, by name
 
@@ -28,7 +28,7 @@ def capture_folder(
     pack: Path,
     limits: Limits,
     started_at: float | None,
-    outputs: frozenset[Path] = frozenset(),
+    outputs: Outputs | None = None,
     only: Iterable[Path] = (),
     warnings: Iterable[str] = (),
 ) -> CapturedRoot:
@@ -37,7 +37,7 @@ def capture_folder(
     Raises:
         OSError: the pack cannot be written.
     """
-    selection = Selection(folder, limits, outputs)
+    selection = Selection(folder, limits, outputs or Outputs())
     selection.warnings += warnings
     names = [os.fsencode(path.relative_to(folder).as_posix()) for path in only] or _walked(folder, selection)
     selection.consider(names)
@@ -105,13 +105,19 @@ def _walked(top: Path, selection: Selection) -> list[bytes]:
         made += [_below(folder / one, top) for one in skipped - {"__pycache__", ".git"}]
         folders[:] = sorted(set(folders) - skipped)
         links = [one for one in folders if (folder / one).is_symlink()]
-        names += [_below(folder / one, top) for one in (*files, *links)]
+        found = [*files, *links]
+        if selection.is_for_backends(folder):
+            found = [one for one in found if is_code(os.fsencode(one))]
+            made += [_below(folder, top)] if folder in selection.outputs.backends else []
+        names += [_below(folder / one, top) for one in found]
         if len(names) > selection.limits.files or time.monotonic() > deadline:
             selection.warn(
                 f"the folder is larger than was looked through: {len(names)} files were found by then"
             )
             break
-    selection.warn_of("a repository inside of this folder was not captured", map(os.fsencode, nested))
+    selection.warn_of(
+        "a repository inside, of which only what is imported is captured", map(os.fsencode, nested)
+    )
     selection.warn_of("a folder of outputs, caches or libraries was not captured", map(os.fsencode, made))
     return [os.fsencode(one) for one in sorted(names)[: selection.limits.files]]
 

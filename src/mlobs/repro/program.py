@@ -79,12 +79,24 @@ def started_in(entry: Mapping[str, Any]) -> str:
     return cwd
 
 
-def import_path(environment: Mapping[str, str], restored: Restored, own: Path) -> str:
-    """Return the PYTHONPATH of the repetition: what it was, at its new places, and mlobs itself behind."""
+def import_path(
+    environment: Mapping[str, str], restored: Restored, import_roots: Sequence[str], own: Path
+) -> str:
+    """Return the PYTHONPATH of the repetition: what it was, at its new places, and mlobs itself behind.
+
+    `import_roots` are folders (or single modules and packages) of then that something was imported from.
+    """
     entries = [one for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
     moved = [str(restored.place_of(one) or one) for one in entries]
-    loose = [str(restored.folder / root.place) for root in restored.roots if root.place.startswith("loose/")]
+    tops = [restored.folder / root.place for root in restored.roots if root.place.startswith("loose/")]
+    found = [place for one in import_roots if (place := restored.place_of(one)) is not None]
+    loose = [str(_folder_on_path(one)) for one in (*found, *tops)]
     return os.pathsep.join(dict.fromkeys([*moved, *loose, str(own)]))
+
+
+def _folder_on_path(place: Path) -> Path:
+    """Where Python is to look for what lies here: around a single module or package."""
+    return place.parent if place.is_file() or (place / "__init__.py").exists() else place
 
 
 def links(

@@ -1,8 +1,9 @@
 """A run's recipe in one word: the same recipe on the same machine is expected to give the same model.
 
-    recipe1 = BLAKE3 of the canonical JSON of: code trees by place, entry point (of a notebook the cells as
-              they were run), params, dataset fingerprints by context and name, environment digest, seeds,
-              world size, number of the run in its program
+    recipe1 = BLAKE3 of the canonical JSON of: code trees by place, digests of imported files that are in
+              none of them, entry point (of a notebook the cells as they were run), params, dataset
+              fingerprints by context and name, environment digest, seeds, world size, number of the run
+              in its program
     machine1 = BLAKE3 of native libraries, their kernels and threads, GPU and driver, see `machine_key`
 
 Both are keys to compare, no secrets: whoever knows the parts can make them.
@@ -25,6 +26,7 @@ from mlobs.repro.dataset_comparison import VERIFIABLE
 from mlobs.repro.entry import ENTRY
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import machine_key
+from mlobs.repro.uncaptured import UNCAPTURED, uncaptured_files
 from mlobs.text import json_bytes
 
 RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
@@ -101,6 +103,8 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         if one is None or one.missing is not None:
             missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
     missing += [f"{one.part}: {one.missing}" for one in code_parts(root).values() if _is_lost_root(one)]
+    beside, unread = _beside(root)
+    missing += unread
     weak = [
         f"dataset {one.name}: {one.strength} only"
         for one in record.datasets
@@ -123,7 +127,21 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         "world_size": start.world_size if start is not None else 1,
         "number": start.number if start is not None else 0,
     }
-    return parts, []
+    return (parts | {"beside": beside} if beside else parts), []
+
+
+def _beside(root: RunRecord) -> tuple[dict[str, str], list[str]]:
+    """The digests of files that ran and were not captured, by place, and of which it is not known."""
+    one = root.snapshots.get(UNCAPTURED)
+    if one is None:
+        return {}, []
+    if one.missing is not None:
+        return {}, [f"{UNCAPTURED}: {one.missing}"]
+    files = uncaptured_files(one.facts)
+    known = {file.place: file.digest for file in files if file.digest is not None}
+    return known, [
+        f"{file.path} was imported and not captured: {file.reason}" for file in files if file.digest is None
+    ]
 
 
 def _machine(root: RunRecord) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -25,7 +24,7 @@ from mlobs.repro.report import ReproReport
 from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
 from mlobs.repro.whole_run import load_whole_run
-from mlobs.repro.wishes import EnvironmentChoice, Wishes
+from mlobs.repro.wishes import EnvironmentChoice, Wishes, fresh_folder
 from mlobs.secrets import public_arguments
 
 
@@ -95,7 +94,7 @@ class _Reproduction:
 
     def __init__(self, material: Material, wishes: Wishes, tell: Callable[[str], None]) -> None:
         self._material, self._wishes, self._tell = material, wishes, tell
-        self._folder = _fresh(wishes.dest)
+        self._folder = fresh_folder(wishes.dest)
         self._checks: list[str] = []
         self._notes: list[str] = []
         self._obstacles: list[str] = []
@@ -107,13 +106,14 @@ class _Reproduction:
     def report(self) -> ReproReport:
         started = time.perf_counter()
         try:
-            self._prepare_and_repeat()
-        except MlobsError as error:
-            self._obstacles.append(readable(error))
+            try:
+                self._prepare_and_repeat()
+            except MlobsError as error:
+                self._obstacles.append(readable(error))
+            report = self._judged(time.perf_counter() - started)
         except BaseException:  # Ctrl-C, SIGTERM: who stops it has no use for a half
             self._tidy_up()
             raise
-        report = self._judged(time.perf_counter() - started)
         if report.folder is None:
             self._tidy_up()
         return report
@@ -126,7 +126,7 @@ class _Reproduction:
         material, wishes = self._material, self._wishes
         self._look_at_launch()
         self._obstacles += [] if wishes.command else material.missing()
-        self._obstacles += material.edited()
+        self._obstacles += [*material.edited(), *material.changed_since()]
         self._notes += material.written()
         restored = self._restore()
         python = self._environment()
@@ -209,7 +209,8 @@ class _Reproduction:
         variables = variables_of(recorded, os.environ)
         if "MLOBS_SEED" in recorded or self._material.seed is not None:
             variables = {**launch_environment({}, self._material.seed), **variables}
-        path = import_path(recorded, restored, own_package(self._folder / "mlobs-itself"))
+        own = own_package(self._folder / "mlobs-itself")
+        path = import_path(recorded, restored, self._material.import_roots, own)
         programs = os.pathsep.join([str(python.parent), variables.get("PATH", os.defpath)])
         return {**variables, "PYTHONPATH": path, "PATH": programs}
 
@@ -219,7 +220,9 @@ class _Reproduction:
         sources = [
             one.source for one in self._material.run.datasets if one.source and "://" not in one.source
         ]
-        sources += [os.path.join(root.path, one.path) for root in restored.roots for one in root.excluded]  # noqa: PTH118 - texts
+        files = [(root.path, one.path) for root in restored.roots for one in root.excluded]
+        sources += [os.path.join(*one) for one in files if not one[1].endswith("/")]  # noqa: PTH118 - texts
+        sources += [one.path for one in self._material.uncaptured]
         sources += [os.path.join(started_in(entry), one) for one in self._wishes.link]  # noqa: PTH118 - texts
         for place, source in links(sources, entry, restored, cwd).items():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +244,9 @@ class _Reproduction:
         runs = [one.run for one in self._repetitions if one.run is not None]
         among = [compare(*pair, self._wishes.tolerance) for pair in combinations(runs, 2)]
         changed = [*self._data.changed, *self._other_code(runs)]
-        verdict = judge(self._comparisons, among, self._obstacles)
+        is_identical = bool(self._comparisons) and all(one.is_identical for one in self._comparisons)
+        unknown = () if is_identical else self._material.unread()
+        verdict = judge(self._comparisons, among, [*self._obstacles, *unknown])
         if changed:
             verdict = "inputs-differ"
         shown = self._comparisons[0] if self._comparisons else None
@@ -253,7 +258,7 @@ class _Reproduction:
             repetitions=tuple(one.run_id for one in runs),
             checks=tuple(self._checks),
             notes=tuple(self._notes),
-            obstacles=(*self._obstacles, *doubts),
+            obstacles=(*self._obstacles, *unknown, *doubts),
             inputs=tuple(dict.fromkeys([*changed, *((*shown.params, *shown.datasets) if shown else ())])),
             results=(*shown.unmatched, *shown.model_differences) if shown else (),
             causes=tuple(self._likely(runs, shown)),
@@ -288,13 +293,3 @@ class _Reproduction:
 
 def _silently(_text: str) -> None:
     """Tell nobody."""
-
-
-def _fresh(dest: Path | None) -> Path:
-    """Make the folder of the reproduction."""
-    if dest is None:
-        return Path(tempfile.mkdtemp(prefix="mlobs-reproduce-"))
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise UsageError(f"{dest} exists and is not empty - name a folder that does not exist yet")
-    dest.mkdir(parents=True, exist_ok=True)
-    return dest

@@ -32,22 +32,35 @@ _MADE = frozenset(
         b".pytest_cache",
     }
 )
+_EVENTS = b"events.out.tfevents."  # how the names of TensorBoard's files begin, wherever they lie
+_CODE = (b".py", b".pyi", b".pyx", b".so", b".pyd", b".sh")
 _DIGEST_BYTES = 1 << 30  # 0.2 s of hashing; of larger files the size alone is kept
 _CHUNK_BYTES = 1 << 20
 _MOST_LISTED = 50  # warnings of one kind
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folders and files that programs write.
+
+    `stores` hold no code. `backends` hold what trackers wrote; as somebody may have chosen a folder of his
+    own for it, files of code in there are code all the same.
+    """
+
+    stores: frozenset[Path] = frozenset()
+    backends: frozenset[Path] = frozenset()
 
 
 @dataclass
 class Selection:
     """What is taken of a folder, and what is not.
 
-    `outputs` are folders and files that are never code. `taken` has for each file its state before it was
-    read, or None if it was there no more.
+    `taken` has for each file its state before it was read, or None if it was there no more.
     """
 
     top: Path
     limits: Limits
-    outputs: frozenset[Path] = frozenset()
+    outputs: Outputs = field(default_factory=Outputs)
     taken: dict[bytes, os.stat_result | None] = field(default_factory=dict)
     excluded: dict[bytes, Excluded] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -114,7 +127,7 @@ class Selection:
         """Why a file is not taken; None if it is."""
         if has_secret_name(name):
             return SECRET_NAME
-        if self.outputs and self._path(name) in self.outputs:
+        if self._is_output(name) or name.rpartition(b"/")[2].startswith(_EVENTS):
             return "a tracker writes it"
         if (
             state is None or stat.S_ISLNK(state.st_mode) or stat.S_ISDIR(state.st_mode)
@@ -131,20 +144,45 @@ class Selection:
     def is_made(self, folder: Path) -> bool:
         """Tell whether a folder is never code: outputs of trackers, caches, environments."""
         name = os.fsencode(folder.name)
-        return name in _OUTPUTS or name in _MADE or folder in self.outputs or (folder / "pyvenv.cfg").exists()
+        return is_made_name(name) or folder in self.outputs.stores or (folder / "pyvenv.cfg").exists()
+
+    def is_for_backends(self, folder: Path) -> bool:
+        """Tell whether a backend writes to a folder or one around it: only files of code are taken there."""
+        if not self.outputs.backends:
+            return False
+        around = [one for one in (folder, *folder.parents) if self.top in one.parents]
+        return not self.outputs.backends.isdisjoint(around)
 
     def _made_folder(self, name: bytes) -> tuple[bytes, str] | None:
         parts = name.split(b"/")[:-1]
         for depth, part in enumerate(parts, 1):
             folder = b"/".join(parts[:depth])
-            if part in _OUTPUTS or (self.outputs and self._path(folder) in self.outputs):
+            if part in _OUTPUTS or (self._is_output(folder) and not self._is_code_beside(folder, name)):
                 return folder, "what a tracker wrote"
             if part in _MADE:
                 return folder, "made by a program, not written"
         return None
 
+    def _is_output(self, name: bytes) -> bool:
+        path = self._path(name)
+        return path in self.outputs.stores or path in self.outputs.backends
+
+    def _is_code_beside(self, folder: bytes, name: bytes) -> bool:
+        """Tell whether a file in a folder of outputs is code that lies beside what a backend writes."""
+        return is_code(name) and self._path(folder) not in self.outputs.stores
+
     def _path(self, name: bytes) -> Path:
         return self.top / os.fsdecode(name)
+
+
+def is_made_name(name: bytes) -> bool:
+    """Tell whether folders of this name are never code: outputs of trackers, caches, environments."""
+    return name in _OUTPUTS or name in _MADE
+
+
+def is_code(name: bytes) -> bool:
+    """Tell whether a file's name says that Python, or a shell, runs it."""
+    return name.endswith(_CODE)
 
 
 def content_digest(path: Path) -> str | None:

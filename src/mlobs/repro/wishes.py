@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from mlobs.errors import UsageError
 from mlobs.repro.comparison import Tolerance
 
 EnvironmentChoice: TypeAlias = Literal["auto", "recreate", "current"]
@@ -24,3 +26,17 @@ class Wishes:
     command: Sequence[str] = ()
     link: Sequence[str] = ()
     check_only: bool = False
+
+
+def fresh_folder(dest: Path | None) -> Path:
+    """Make the folder of the reproduction.
+
+    Raises:
+        UsageError: it exists and is not empty.
+    """
+    if dest is None:
+        return Path(tempfile.mkdtemp(prefix="mlobs-reproduce-"))
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise UsageError(f"{dest} exists and is not empty - name a folder that does not exist yet")
+    dest.mkdir(parents=True, exist_ok=True)
+    return dest

@@ -197,23 +197,21 @@ class Capturer:
         return run is not None and RECIPE_TAG not in run.tags
 
     def _capture_modules(self, folder: RunFolder, run: RunRecord, level: str) -> bool:
-        """Capture what only the program's end tells: code from elsewhere, and what git ignores of its own."""
-        from mlobs.repro.capture import capture_ignored, capture_loose, record
+        """Capture what the modules tell that were loaded by the end; tell whether there was anything."""
+        from msgspec import convert
+
+        from mlobs.repro.capture import capture_modules, record
+        from mlobs.repro.code_root import CodeRoot
         from mlobs.repro.recipe import code_parts
 
         modules = run.snapshots.get("modules")
         if modules is None or run.latest is None:
             return False
-        loose = [Path(one) for one in modules.facts.get("loose", ())]
-        captured = []
-        if loose:
-            store, is_full = Store(folder.store), level == "full"
-            captured += capture_loose(store, run.latest, _entry(run), loose, is_full=is_full)
-        if own := modules.facts.get("own"):
-            roots = [one.facts for one in code_parts(run).values() if one.missing is None]
-            captured += capture_ignored(roots, own)
-        if captured:
-            record(captured, self._writer(folder))
+        roots = [convert(one.facts, CodeRoot) for one in code_parts(run).values() if one.missing is None]
+        captured = capture_modules(
+            Store(folder.store), run.latest, _entry(run), modules.facts, roots, is_full=level == "full"
+        )
+        record(captured, self._writer(folder))
         return bool(captured)
 
     def _writer(self, folder: RunFolder) -> Writer:
