@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from programs_of_runs import losses, parts
-from recorded import add_writer, open_run, record_run
+from recorded import add_writer, open_run, record_run, start_of
 
 import mlobs
-from mlobs.events import RunFinished
+from mlobs.events import Params, RunFinished
 from mlobs.journal import locks
 from mlobs.journal.process import this_process
 from mlobs.journal.store import Store
@@ -89,9 +89,14 @@ def test_the_recipe_is_the_last_word_that_is_waited_for(store):
 def test_a_run_that_was_gone_on_with_is_captured_again(store):
     """What its first program was made of says nothing of its second."""
     before = taken(*OF_PROGRAM, *OF_SENDER, ago_s=3600)
-    folder = ended(store, *before, *taken(*OF_PROGRAM))
+    folder = record_run(store, *before, at=time.time() - 3600)
+    add_writer(folder, recipe_tags(read_run(folder, liveness())))
+    again = start_of(folder.run_id, time.time() - 60, attempt=2)
+    add_writer(folder, again, *taken(*OF_PROGRAM), Params(time.time(), {"epochs": 2}))
+    add_writer(folder, RunFinished(time.time(), "FINISHED"))
     assert is_being_captured(mlobs.load_run("latest", store=store))
     add_writer(folder, *taken(*OF_SENDER))
+    assert is_being_captured(mlobs.load_run("latest", store=store))
     add_writer(folder, recipe_tags(read_run(folder, liveness())))
     assert not is_being_captured(mlobs.load_run("latest", store=store))
 

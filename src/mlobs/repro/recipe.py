@@ -62,6 +62,12 @@ def recipe_tags(record: RunRecord, root: RunRecord | None = None) -> Tags | None
     return Tags(time.time(), known) if known else None
 
 
+def is_named(record: RunRecord) -> bool:
+    """Tell whether the tags of a run name its recipe as far as it is known now."""
+    tags = recipe_tags(record)
+    return tags is None or tags.values.items() <= record.tags.items()
+
+
 def is_below(record: RunRecord, root: RunRecord) -> bool:
     """Tell whether a run is a child of another, or of one of its children."""
     seen: set[str] = set()

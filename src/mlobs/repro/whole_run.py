@@ -10,7 +10,7 @@ from mlobs.journal.store import RunFolder, Store
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.entry import ENTRY
-from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, recipe_tags, root_of
+from mlobs.repro.recipe import is_named, root_of
 
 CAPTURE_S = 60.0  # a sender is the last that a busy machine serves; alone it takes 0.5 s
 _LOOK_S = 0.1
@@ -73,10 +73,11 @@ def _is_of_latest(root: RunRecord, part: str) -> bool:
 
 
 def _is_unnamed(root: RunRecord) -> bool:
-    """Tell whether the last word on a run that has ended, and on those below it, is missing: its recipe."""
-    if root.end is None or {RECIPE_TAG, MACHINE_TAG} & root.tags.keys():
-        return False
-    return recipe_tags(root) is not None
+    """Tell whether the last word on a run that has ended, and on those below it, is missing: its recipe.
+
+    One that was resumed has that of the attempt before.
+    """
+    return root.end is not None and not is_named(root)
 
 
 def _age_s(folder: RunFolder) -> float:

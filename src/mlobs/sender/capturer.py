@@ -6,6 +6,7 @@ The thread is the sender's, or the program's with `delivery="thread"`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -58,6 +59,10 @@ class Capturer:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writers: dict[Path, Writer] = {}  # of the thread alone
         self._unsettled: dict[Path, tuple[RunFolder, str]] = {}  # with the level
+        self._unrecorded: set[Path] = (
+            set()
+        )  # of these, and of those that have ended, what is still to be done
+        self._settled: set[Path] = set()  # roots and children whose recipe is recorded, if it is known
         self._children: deque[RunFolder] = deque()  # which have ended and wait for the run around them
         self._first: dict[Path, str] = {}  # by store: the first run that was captured
         self._thread: threading.Thread | None = None
@@ -67,6 +72,7 @@ class Capturer:
     def open(self, folder: RunFolder, level: str) -> None:
         """Capture the program for this run; `level` is "auto" or "full"."""
         self._unsettled[folder.path] = (folder, level)
+        self._unrecorded.add(folder.path)
         self._first.setdefault(folder.store, folder.run_id)
         self._do(partial(self._capture, folder, level))
 
@@ -74,18 +80,22 @@ class Capturer:
         """Put together what the run was made of: it has ended. A child's waits for the run around it."""
         if (open_run := self._unsettled.pop(folder.path, None)) is not None:
             self._do(partial(self._settle, *open_run))
+        elif self._first and not self._unsettled:  # the run around it has ended before it
+            self._do(partial(self._settle_late, folder))
         else:
             self._children.append(folder)
-            if not self._unsettled:  # the run around it has ended before it
-                self._do(self._settle_late)
 
     def end_all(self) -> None:
         """Do so for all runs; nothing more comes from the program."""
         for folder, _ in list(self._unsettled.values()):
             self.ended(folder)
-        if self._first:
+        if self._first or self._children:
             self._do(self._settle_the_rest)
         self._tasks.put(None)
+
+    def wants(self, run: Path) -> bool:
+        """Tell whether the snapshot of the run in this folder is not yet recorded."""
+        return run in self._unrecorded
 
     def is_done(self) -> bool:
         """Tell, after `end_all`, whether everything is recorded."""
@@ -121,6 +131,7 @@ class Capturer:
     def _capture(self, folder: RunFolder, level: str) -> None:
         from mlobs.repro.capture import CODE, ENVIRONMENT, capture, record
 
+        self._settled.discard(folder.path)  # of an attempt before
         run = read_run(folder, liveness())
         if run is None or run.latest is None:
             return
@@ -149,52 +160,70 @@ class Capturer:
             self._settle_children(run)
             if (tags := recipe_tags(run)) is not None:  # the last word, also of the runs below
                 self._writer(folder).append(tags)
+            self._settled.add(folder.path)
         finally:
+            self._unrecorded.discard(folder.path)
             writer = self._writers.pop(folder.path, None)
             if writer is not None:
                 writer.close()
 
     def _settle_children(self, root: RunRecord) -> None:
         """Name the recipes of the runs below one that has ended: its snapshot is theirs."""
+        for _ in range(len(self._children)):
+            _attempt(partial(self._settle_child, self._children.popleft(), root))
+
+    def _settle_child(self, folder: RunFolder, root: RunRecord) -> None:
         from mlobs.repro.recipe import is_below
 
-        for _ in range(len(self._children)):
-            folder = self._children.popleft()
-            run = read_run(folder, liveness())
-            if run is None or not is_below(run, root):
-                self._children.append(folder)
-            else:
-                _attempt(partial(_name, run, root))
+        run = read_run(folder, liveness())
+        if run is None or not is_below(run, root):
+            self._children.append(folder)
+        else:
+            self._name(run, root)
 
-    def _settle_late(self) -> None:
-        """Name the recipes of runs that have ended after the run around them."""
-        from mlobs.repro.recipe import root_of
+    def _settle_late(self, folder: RunFolder) -> None:
+        """Name the recipe of a run that has ended after the one around it; others wait for the end."""
+        from mlobs.repro.recipe import is_named, root_of
 
-        while self._children:
-            run = read_run(self._children.popleft(), liveness())
-            if run is not None and run.parent_run_id is not None:
-                _attempt(partial(_name, run, root_of(run)))
+        run = read_run(folder, liveness())
+        if run is None or run.parent_run_id is None:
+            return
+        root = root_of(run)
+        is_own = run.latest is not None and run.latest.process == self._program
+        is_final = root.folder.path in self._settled or (root.end is not None and is_named(root))
+        if is_final and (is_own or run.end is not None):
+            self._name(run, root)
+        else:
+            self._children.append(folder)
 
     def _settle_the_rest(self) -> None:
-        """Name the recipes of runs of which nobody said that they ended: their program was killed.
+        """Name the recipes of runs of which nobody said that they ended.
 
-        Runs come in the order of their starts, so those below a run come after it.
+        They are runs of a program that was killed, and those that other processes opened below its runs. Runs
+        come in the order of their starts, so those below a run come after it.
         """
-        self._settle_late()
         for store, first in self._first.items():
             after = takewhile(lambda one: one.run_id != first, reversed(list(Store(store).runs())))  # noqa: B023 - used up in this round
-            self._children.extend(folder for folder in after if self._is_unnamed_child(folder))
-        self._settle_late()
+            self._children.extend(after)
+        for _ in range(len(self._children)):
+            folder = self._children.popleft()
+            if folder.path not in self._settled:
+                _attempt(partial(self._settle_if_below, folder))
 
-    def _is_unnamed_child(self, folder: RunFolder) -> bool:
-        """Tell whether the program opened this run below another, and its recipe is not recorded."""
-        from mlobs.repro.recipe import RECIPE_TAG
-
+    def _settle_if_below(self, folder: RunFolder) -> None:
         starts = find_starts(folder)
-        if not starts or starts[-1][1].process != self._program or starts[-1][1].parent_run_id is None:
-            return False
-        run = read_run(folder, liveness())
-        return run is not None and RECIPE_TAG not in run.tags
+        if starts and starts[-1][1].parent_run_id is not None:
+            self._settle_late(folder)
+
+    def _name(self, run: RunRecord, root: RunRecord) -> None:
+        """Record the recipe of a run below another."""
+        from mlobs.repro.recipe import recipe_tags
+
+        tags = recipe_tags(run, root)
+        if tags is not None and not tags.values.items() <= run.tags.items():
+            with contextlib.closing(Writer(run.folder.path, run.run_id, mapped=False)) as writer:
+                writer.append(tags)
+        self._settled.add(run.folder.path)
 
     def _capture_modules(self, folder: RunFolder, run: RunRecord, level: str) -> bool:
         """Capture what the modules tell that were loaded by the end; tell whether there was anything."""
@@ -218,16 +247,6 @@ class Capturer:
         if folder.path not in self._writers:
             self._writers[folder.path] = Writer(folder.path, folder.run_id, mapped=False)
         return self._writers[folder.path]
-
-
-def _name(run: RunRecord, root: RunRecord) -> None:
-    """Record the recipe of a run below another."""
-    from mlobs.repro.recipe import recipe_tags
-
-    if (tags := recipe_tags(run, root)) is not None:
-        writer = Writer(run.folder.path, run.run_id, mapped=False)
-        writer.append(tags)
-        writer.close()
 
 
 def _attempt(task: Callable[[], None]) -> None:

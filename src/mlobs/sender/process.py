@@ -150,7 +150,7 @@ class _Sender:
 
     def _make_way(self, hung: Mapping[str, str]) -> NoReturn:
         now = time.time()
-        orders = [one for one in self._orders.values() if self._host.holds(_folder_of(one).path)]
+        orders = [one for one in self._orders.values() if self._is_needed(_folder_of(one).path)]
         held = {key: one for key, one in self._held.items() if one.until > now}
         for key, reason in hung.items():
             held[key] = hold(None if self._host.has_returned(key) else self._held.get(key), reason, now)
@@ -164,6 +164,9 @@ class _Sender:
         except OSError:  # no memory or no descriptor is left
             _log.exception("there is no successor")
             os._exit(1)  # the trainer starts another sender when it needs one
+
+    def _is_needed(self, run: Path) -> bool:
+        return self._host.holds(run) or self._capturer.wants(run)
 
     def _obey(self, order: Order) -> None:
         match order:
