@@ -34,8 +34,8 @@ class RunComparison:
 
     - `runs`: a frame with a row for each run: `name`, `experiment`, `status`, `started`, `duration_s`.
     - `all_params`, `all_metrics` (last values, without the load of the machine) and `all_datasets`: frames
-      with a row for each name and a column for each run; `params`, `metrics` and `datasets` are the rows
-      that differ.
+      with a row for each name and a column for each run, pandas.NA where it has none of it; `params`,
+      `metrics` and `datasets` are the rows that differ.
     - `start`, `environment`, `code` (a unified diff) and `models`: for each run but the first, by its id, the
       lines that tell what is other there than in the first.
     - `unknown`: for each run of which a part was not captured, by its id, the lines that say which and why.
@@ -110,7 +110,7 @@ class RunComparison:
         for name in _TABLES:
             frame = getattr(self, name)
             if len(frame):
-                yield name, _without_none(frame)
+                yield name, _without_na(frame)
 
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
         for name, of_runs in self.lists().items():
@@ -191,18 +191,23 @@ def _differing(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _without_none(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a run lacks is empty; NaN stays, which is a value that it recorded."""
+def _without_na(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a run lacks is empty; NaN and None stay, which are values that it recorded."""
     import pandas as pd
 
     columns = {
-        name: pd.Series(["" if value is None else value for value in frame[name]], frame.index, dtype=object)
+        name: pd.Series(["" if value is pd.NA else value for value in frame[name]], frame.index, dtype=object)
         for name in frame.columns
     }
     return pd.DataFrame(columns)
 
 
 def _text(value: Any) -> str:
+    """A value as a text that no other value, and nothing absent, has too."""
+    import pandas as pd
+
+    if value is pd.NA:
+        return ""
     return f"{type(value) is str}{param_text(value)}"
 
 
@@ -211,7 +216,7 @@ def _table(ids: Sequence[str], of_runs: Sequence[Mapping[str, Any]], what: str) 
 
     names = list(dict.fromkeys(name for values in of_runs for name in values))
     columns = {
-        run_id: pd.Series([values.get(name) for name in names], dtype=object)
+        run_id: pd.Series([values.get(name, pd.NA) for name in names], dtype=object)
         for run_id, values in zip(ids, of_runs, strict=True)
     }
     frame: pd.DataFrame = pd.DataFrame(columns)

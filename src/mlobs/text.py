@@ -6,10 +6,10 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any
 
 from mlobs.events import Log
+from mlobs.moments import date_of
 
 
 def param_text(value: Any) -> str:
@@ -49,7 +49,7 @@ def shortened(text: str, limit: int, where: str) -> str:
 
 def log_line(log: Log) -> str:
     """Write one log event as text: time (UTC), where it came from, message, traceback."""
-    time = datetime.fromtimestamp(log.at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
+    time = date_of(log.at).isoformat(sep=" ", timespec="milliseconds")
     source = f"{log.level} {log.logger}".strip() if log.stream == "logging" else log.stream
     return "\n".join(filter(None, (f"{time[:-6]} {source}: {log.message}", log.exception)))
 

@@ -64,6 +64,7 @@ VOCABULARY = {
     "mlobs.backend",
     "mlobs.events",
     "mlobs.errors",
+    "mlobs.moments",
     "mlobs.names",
     "mlobs.secrets",
     "mlobs.text",

@@ -426,6 +426,11 @@ def test_tail_prints_the_last_lines_of_all_writers_by_time(store):
     ]
 
 
+def test_tail_prints_a_line_whose_time_is_beyond_all_calendars(store):
+    record_run(store, Log(1e15, "from a clock that counts milliseconds", "INFO", "app"))
+    assert "1970-01-01 00:00:00.000 INFO app: from a clock" in mlobs("tail", "latest").stdout
+
+
 def test_tail_says_what_to_type_where_nothing_was_captured(store):
     record_run(store)
     assert "MLOBS_CAPTURE_LOGS" in mlobs("tail", "latest").stderr

@@ -226,6 +226,20 @@ def test_what_is_young_or_linked_meanwhile_is_not_deleted(store):
     assert touched.exists()
 
 
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="permissions do not bind root")
+def test_another_users_run_keeps_the_versions_of_datasets(store):
+    run = record_run(store)
+    register(store, run.run_id, Dataset(1000.0, "a", "1", "b3:" + "1" * 64, "content"), {})
+    for path in store.datasets.rglob("*"):
+        age(path)
+    run.path.chmod(0)
+    try:
+        found = garbage.find_garbage(store, time.time())
+    finally:
+        run.path.chmod(0o700)
+    assert found == garbage.Found((), (f"versions of datasets all stay: {run.path} may not be read",))
+
+
 def test_broken_off_captures_are_swept_up(store):
     keep(store, ".a.pack.123-abcd")
     scratch = store.snapshots / ".capturing-xyz"

@@ -1,10 +1,15 @@
 """What differs between runs is named, and what does not differ is left out."""
 
+import json
+
+import pandas as pd
 import pytest
 from programs_of_runs import parts, program_run
 from recorded import record_run
+from typer.testing import CliRunner
 
 import mlobs
+from mlobs.cli.app import app
 from mlobs.errors import UsageError
 from mlobs.events import Dataset, Metrics, Params, Snapshot
 from mlobs.journal.store import Store
@@ -39,13 +44,30 @@ def test_tables_have_a_column_for_each_run_and_the_rows_that_differ(store, ids):
     assert list(found.params.columns) == ids
     assert found.params.loc["lr"].tolist() == [0.0, 0.1, 0.2]
     assert found.params.loc["note"].tolist() == [7, "7", "7"], "a number is not its text"
-    assert found.params.loc["only"].tolist() == [None, None, "here"]
+    assert found.params.loc["only"].tolist() == [pd.NA, pd.NA, "here"]
     assert list(found.metrics.index) == ["loss"]
     assert list(found.all_metrics.index) == ["loss", "nan"], "without the load of the machine"
     assert found.datasets.loc["train (train)"].tolist() == ["b3:111111111111"] * 2 + ["b3:222222222222"]
     assert list(found.runs["name"]) == ["run 0", "run 1", "run 2"]
     assert found.runs["duration_s"].tolist() == [60.0] * 3
     assert found
+
+
+def test_a_param_that_is_none_differs_from_one_that_is_not_there(tmp_path):
+    store = Store(tmp_path)
+    for at, params in ((1000.0, {"depth": None, "lr": 1}), (2000.0, {"lr": 1})):
+        record_run(store, Params(at, params), at=at)
+    ids = [one.run_id for one in store.runs()]
+
+    found = mlobs.compare(ids, store=store)
+
+    assert found
+    assert found.params.loc["depth"].tolist() == [None, pd.NA]
+    assert str(found).count("None") == 1
+    shown = CliRunner().invoke(app, ["compare", *ids, "--store", str(tmp_path), "--csv"])
+    assert "params,depth,True,None,\n" in shown.stdout.replace("\r", "")
+    shown = CliRunner().invoke(app, ["compare", *ids, "--store", str(tmp_path), "--json"])
+    assert json.loads(shown.stdout)["params"]["depth"] == {"differs": True, "values": {ids[0]: None}}
 
 
 def test_runs_without_a_difference_say_so(tmp_path):

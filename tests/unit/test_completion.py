@@ -15,7 +15,7 @@ import mlobs
 from mlobs.cli import completion
 from mlobs.cli.app import app
 from mlobs.events import Metrics
-from mlobs.journal.store import Store
+from mlobs.journal.store import RunFolder, Store
 
 SOURCE = str(Path(mlobs.__file__).parent.parent)
 SHELLS = ["bash", "zsh", "fish", "powershell"]
@@ -94,6 +94,17 @@ def test_names_of_metrics_come_from_the_runs(store):
     assert completion.complete_metric(Context(), "") == ["auc", "loss", "val/acc"]
     assert completion.complete_metric(Context(), "v") == ["val/acc"]
     assert completion.complete_metric(Context(), "system/") == ["system/cpu"]
+
+
+def test_a_run_that_is_removed_meanwhile_costs_no_other_name(store, monkeypatch):
+    record_run(store, Metrics(1.0, 0, {"loss": 1.0}), at=1000.0)
+    gone = record_run(store, Metrics(1.0, 0, {"auc": 1.0}), at=2000.0)
+    (journal,) = gone.journals()
+    listed = RunFolder.journals
+    monkeypatch.setattr(RunFolder, "journals", lambda run: [journal] if run == gone else listed(run))
+    journal.unlink()
+
+    assert completion.complete_metric(Context(), "") == ["loss"]
 
 
 def test_a_long_run_is_not_read_to_its_end(store):

@@ -11,6 +11,7 @@ import pytest
 
 from mlobs.errors import UsageError
 from mlobs.repro.fingerprint import RowsPartial, fingerprint, fingerprint_table_file
+from mlobs.repro.model_fingerprint import fingerprint_model
 
 DAY = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - without a zone is the point
 
@@ -179,3 +180,14 @@ def test_few_rows_of_many_bytes_are_hashed_once_and_not_row_by_row():
 
     assert "rows1" not in fingerprint(large).notes
     assert "rows1" in fingerprint(large.slice(1)).notes
+
+
+def test_numbers_of_ml_dtypes_are_one_identity_in_data_and_models():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    names = [name for name in dir(ml_dtypes) if name.startswith(("bfloat", "float", "int", "uint"))]
+    kinds = [kind for kind in (getattr(ml_dtypes, name) for name in names) if isinstance(kind, type)]
+    assert len(kinds) > 8
+
+    for kind in kinds:
+        array = np.arange(256, dtype="u1").view(kind)  # whatever is NaN is among them
+        assert fingerprint(array).text[5:37] in fingerprint_model(array).leaves.values(), kind

@@ -277,6 +277,17 @@ def test_page_and_command_say_that_older_runs_are_left_out(tracker, tmp_path):
     assert "newest" not in CliRunner().invoke(app, [*arguments, "0"]).output
 
 
+def test_the_command_says_which_of_the_named_runs_a_condition_left_out(tracker, tmp_path):
+    ids = [tracker.start_run(name) for name in ("a", "b")]
+    for run in ids:
+        run.finish()
+    named = [*(run.id for run in ids), "--store", str(tmp_path / "store"), "-o", str(tmp_path / "x.html")]
+
+    done = CliRunner().invoke(app, ["report", *named, "--where", "name == 'b'"])
+
+    assert done.stderr == f"not in it, as other runs were asked for: {ids[0].id}\n"
+
+
 def test_what_cannot_be_reported_says_what_to_type(tracker, tmp_path):
     tracker.start_run("a").finish()
     store = tmp_path / "store"

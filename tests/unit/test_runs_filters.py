@@ -9,7 +9,7 @@ import mlobs
 from mlobs.errors import UsageError
 from mlobs.events import Metrics, Params, Rewind
 from mlobs.journal.store import Store
-from mlobs.read.moments import moment_of
+from mlobs.moments import moment_of
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias
 
 from mlobs.errors import DeliveryError, ServerError, Unauthorized, Unavailable
+from mlobs.moments import date_of
 
 Envelope: TypeAlias = dict[str, Any]
 
@@ -117,7 +118,7 @@ def retry_after_s(header: str | None, now: float) -> float | None:
 
 def moment(at: float) -> str:
     """A time as the service reads it: ISO 8601 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return date_of(at).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _by_item(errors: Mapping[int, tuple[int, str]], pause_s: float | None) -> Ack:

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from mlobs.events import Log
+from mlobs.moments import date_of
 
 FOLDER = "logs/mlobs/"
 _FILE = re.compile(r"logs/mlobs/(?P<writer>[0-9a-f]{8})/(?P<first>\d+)-(?P<last>\d+)(?:~[0-9a-f-]+)?\.txt")
@@ -68,7 +69,7 @@ def events_of(text: str) -> Iterator[Log]:
 
 
 def _lines(event: Log) -> Iterator[str]:
-    at = datetime.fromtimestamp(event.at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    at = date_of(event.at).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     step = "" if event.step is None else f"step {event.step}"
     first, *others = event.message.split("\n")
     yield "\t".join((at, *map(_escaped, (event.level, event.stream, event.logger)), step, first))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
 from mlobs.backends.azureml_errors import words_of
 from mlobs.backends.azureml_rows import Row, Rows, Series
 from mlobs.errors import ServerError
+from mlobs.moments import date_of
 
 _USERS_FAULT = frozenset(
     {"UserError", "ValidationError", "BadArgument", "BadRequest", "NotSupported", "Conflict"}
@@ -54,7 +54,7 @@ def _to_dto(series: Series) -> Any:
     values = [
         MetricV2Value(
             metric_id=row.id,
-            created_utc=datetime.fromtimestamp(row.at, timezone.utc),
+            created_utc=date_of(row.at),
             step=row.step,
             data=dict(row.data),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 from mlobs.backend import Batch
@@ -14,6 +13,7 @@ from mlobs.backends.azureml_errors import Refused
 from mlobs.backends.azureml_logs import span_of
 from mlobs.backends.azureml_place import experiment_name, run_name
 from mlobs.events import RunFinished
+from mlobs.moments import date_of
 
 _EVENT = "Microsoft.MachineLearning.Run."
 _ENDS = {"FINISHED": "Completed", "KILLED": "Canceled"}  # all others are Failed
@@ -174,6 +174,6 @@ def _of(experiment: str, dto: Any) -> AzureMLRun:
 def _event(run: AzureMLRun, name: str, at: float, moment: str | None, **data: Any) -> Any:
     from azureml._restclient.models.base_event import BaseEvent
 
-    when = datetime.fromtimestamp(at, timezone.utc)
+    when = date_of(at)
     facts = {"RunId": run.id, **({moment: when.isoformat()} if moment else {}), **data}
     return BaseEvent(timestamp=when, name=_EVENT + name, data=facts)

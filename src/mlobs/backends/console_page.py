@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime, timezone
 from typing import Any, Literal, TypeAlias
 
 from rich.console import Console as Renderer
@@ -27,6 +26,7 @@ from mlobs.events import (
     Tags,
     kind_of,
 )
+from mlobs.moments import date_of
 from mlobs.names import SYSTEM_PREFIX
 from mlobs.text import duration, param_text, preview, printable, size
 
@@ -189,4 +189,4 @@ def _block(text: str) -> Text:
 
 
 def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, timezone.utc).astimezone():%H:%M:%S}"
+    return f"{date_of(at).astimezone():%H:%M:%S}"

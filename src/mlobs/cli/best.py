@@ -79,7 +79,7 @@ def best(  # noqa: PLR0913 - each is an option of its own
     chosen = list(read_runs(opened, choice))
     if not chosen:
         raise UsageError(no_such_runs(opened, choice))
-    ranked = _ranked(opened, chosen, metric, which)
+    ranked = _ranked(chosen, metric, which)
     rows = [(run, value, _step_of(opened, run, metric, value)) for run, value in ranked[: limit or None]]
     if as_json:
         print_json([document(run) | {"metric": metric, "best": value, "step": at} for run, value, at in rows])
@@ -95,12 +95,12 @@ def best(  # noqa: PLR0913 - each is an option of its own
         _print(rows, metric, which)
 
 
-def _ranked(store: Store, runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
+def _ranked(runs: list[RunSummary], metric: str, which: Mode) -> list[tuple[RunSummary, float]]:
     having = [
         (run, float(getattr(run.metrics[metric], which.value))) for run in runs if metric in run.metrics
     ]
     if not having:
-        raise without_metric(runs, metric, store)
+        raise without_metric(runs, metric)
     numbers = [item for item in having if not math.isnan(item[1])]
     return sorted(numbers, key=lambda item: item[1], reverse=which is Mode.MAX)
 

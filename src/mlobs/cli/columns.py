@@ -8,7 +8,6 @@ from typing import Any
 
 from mlobs.cli.output import moment, number
 from mlobs.errors import UsageError
-from mlobs.journal.store import Store
 from mlobs.names import SYSTEM_PREFIX, nearest_names
 from mlobs.read.aggregates import AGGREGATES
 from mlobs.read.run_summary import RunSummary
@@ -67,10 +66,8 @@ def sort_runs(found: Sequence[RunSummary], key: str, *, is_reversed: bool) -> li
     return [run for _, run in having] + lacking
 
 
-def without_metric(runs: Sequence[RunSummary], metric: str, store: Store) -> UsageError:
-    """The error that none of the chosen runs has the metric, or that there are none."""
-    if not runs:
-        return UsageError(f"no such runs in {store.path} - `mlobs runs` lists those that there are")
+def without_metric(runs: Sequence[RunSummary], metric: str) -> UsageError:
+    """The error that none of the chosen runs has the metric."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     known = [name for name in names if not name.startswith(SYSTEM_PREFIX) or metric.startswith(SYSTEM_PREFIX)]
     return UsageError(f"no such run has a metric {metric!r}; {nearest_names(metric, known)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,13 +64,20 @@ def _rows(found: RunComparison, *, show_all: bool) -> list[list[Any]]:
     from mlobs.comparing import differing_rows
 
     return [
-        [group, name, differs, *values]
+        [group, name, differs, *map(_recorded, values)]
         for group, frame in found.tables().items()
         for name, differs, values in zip(
             frame.index, differing_rows(frame), frame.itertuples(index=False, name=None), strict=True
         )
         if differs or show_all
     ]
+
+
+def _recorded(value: Any) -> Any:
+    """A value for a table: None where a run has none, for which a recorded None is the word."""
+    import pandas as pd
+
+    return None if value is pd.NA else "None" if value is None else value
 
 
 def _print(found: RunComparison, *, show_all: bool) -> None:
@@ -126,11 +133,19 @@ def excerpt(lines: Sequence[str]) -> list[str]:
 
 
 def _document(found: RunComparison) -> dict[str, Any]:
+    import pandas as pd
+
     from mlobs.comparing import differing_rows
 
     def table(frame: pd.DataFrame) -> dict[str, Any]:
-        rows = zip(frame.index, differing_rows(frame), frame.to_dict("records"), strict=True)
-        return {str(name): {"differs": differs, "values": values} for name, differs, values in rows}
+        rows = zip(frame.index, differing_rows(frame), frame.itertuples(index=False, name=None), strict=True)
+        return {
+            str(name): {"differs": differs, "values": dict(recorded(frame.columns, values))}
+            for name, differs, values in rows
+        }
+
+    def recorded(ids: Iterable[str], values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+        return ((run_id, value) for run_id, value in zip(ids, values, strict=True) if value is not pd.NA)
 
     runs = {
         str(run_id): {

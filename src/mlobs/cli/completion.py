@@ -6,6 +6,7 @@ by then is offered.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def _called(folder: RunFolder, deadline: float) -> str:
 
 def _metrics(folder: RunFolder, deadline: float) -> Iterator[str]:
     for path in folder.journals():
-        with Reader(path) as reader:
+        with contextlib.suppress(OSError), Reader(path) as reader:  # of a run that is removed meanwhile
             for count, (_, _, body) in enumerate(reader.bodies()):
                 if count == MOST_RECORDS or time.monotonic() > deadline:
                     break

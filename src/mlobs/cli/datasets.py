@@ -13,7 +13,7 @@ from msgspec import structs, to_builtins
 from mlobs.cli.options import CsvOption, JsonOption, StoreOption
 from mlobs.cli.output import iso, moment, print_csv, print_json, print_table
 from mlobs.errors import UsageError
-from mlobs.read.moments import utc
+from mlobs.moments import utc
 from mlobs.text import printable, size
 
 if TYPE_CHECKING:

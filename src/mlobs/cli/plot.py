@@ -80,7 +80,7 @@ def plot(  # noqa: PLR0913 - each is an option of its own
     taken = _taken(opened, runs, choice)
     if not taken:
         raise UsageError(no_such_runs(opened, choice))
-    names = _having(opened, taken, metric, is_named=bool(runs))
+    names = _having(taken, metric, is_named=bool(runs))
     axis = "elapsed_s" if time else "step"
     frame = _points(opened, names, metric, smooth, "time" if time else "step")
     if as_json or as_csv:
@@ -98,11 +98,11 @@ def _taken(store: Store, runs: list[str] | None, choice: Choice) -> list[RunSumm
     return taken
 
 
-def _having(store: Store, taken: list[RunSummary], metric: str, *, is_named: bool) -> dict[str, str]:
+def _having(taken: list[RunSummary], metric: str, *, is_named: bool) -> dict[str, str]:
     """The runs to draw: what to call each, by its id."""
     having = [one for one in taken if metric in one.metrics]
     if not having:
-        raise without_metric(taken, metric, store)
+        raise without_metric(taken, metric)
     if is_named and len(having) < len(taken):
         without = ", ".join(one.run_id for one in taken if one not in having)
         typer.echo(f"not drawn, for want of {metric!r}: {without}", err=True)

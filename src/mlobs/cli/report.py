@@ -62,5 +62,7 @@ def report(  # noqa: PLR0913 - each is an option of its own
         typer.echo(f"{path} ({size(path.stat().st_size)})")
     if chosen.is_cut:
         typer.echo(f"it has the newest {limit:,} - type --limit 0 for all runs", err=True)
+    if chosen.left_out:
+        typer.echo(f"not in it, as other runs were asked for: {', '.join(chosen.left_out)}", err=True)
     if show:
         typer.launch(path.as_uri())

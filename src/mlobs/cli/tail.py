@@ -14,9 +14,9 @@ from msgspec.structs import asdict
 from mlobs.cli.options import CsvOption, RunArgument, StoreOption, one_form
 from mlobs.cli.output import iso, print_csv
 from mlobs.events import Log
+from mlobs.moments import utc
 from mlobs.read.location import open_store
 from mlobs.read.log_tail import LogTail
-from mlobs.read.moments import utc
 from mlobs.read.record import load_run
 from mlobs.text import json_bytes, log_line, printable
 

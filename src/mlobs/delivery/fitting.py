@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -14,6 +13,7 @@ from mlobs.backend import Capabilities
 from mlobs.delivery.documents import json_file, skipped, takes_documents
 from mlobs.delivery.memory import Lowering, Memory
 from mlobs.events import Artifact, Event, Metrics, Params, Rewind, RunFinished, Tags, kind_of
+from mlobs.moments import date_of
 from mlobs.names import cut_name, escape_name
 from mlobs.text import json_bytes, param_text, preview
 
@@ -128,7 +128,7 @@ def _words_about(event: Rewind) -> str:
 
 
 def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
+    return date_of(at).isoformat(sep=" ", timespec="milliseconds")
 
 
 def write_tags(

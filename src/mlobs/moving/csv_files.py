@@ -25,8 +25,8 @@ from typing import TextIO
 
 from mlobs.errors import UsageError
 from mlobs.events import Metrics, Params, RunFinished, RunStarted, Tags
+from mlobs.moments import utc
 from mlobs.moving.source import Piece, SourceRun
-from mlobs.read.moments import utc
 from mlobs.read.status import NOBODY
 
 _RUN = ("run", "run_id")

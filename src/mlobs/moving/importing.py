@@ -15,6 +15,7 @@ from mlobs.events import Artifact, Metrics, RunFinished, RunStarted, Tags
 from mlobs.journal.blobs import INLINE_BYTES
 from mlobs.journal.store import RunFolder, Store, run_id_of
 from mlobs.journal.writer import Writer
+from mlobs.moments import utc
 from mlobs.moving.held import Held, origin_of
 from mlobs.moving.source import (
     IMPORTED_FROM,
@@ -27,7 +28,6 @@ from mlobs.moving.source import (
 )
 from mlobs.moving.turn import turn
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.moments import utc
 from mlobs.read.status import NOBODY
 
 KINDS = ("mlflow", "tensorboard", "wandb", "csv")

@@ -16,7 +16,7 @@ from mlobs.errors import StoreError, UsageError
 from mlobs.events import Artifact
 from mlobs.journal.blobs import blob_path, final_path
 from mlobs.journal.store import RunFolder
-from mlobs.read.moments import EPOCH, utc
+from mlobs.moments import EPOCH, utc
 
 if TYPE_CHECKING:
     import pandas as pd

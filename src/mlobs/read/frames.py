@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from mlobs.errors import UsageError
 from mlobs.events import Status
+from mlobs.moments import moment_of
 from mlobs.read.aggregates import Aggregate, Chooser
 from mlobs.read.location import StoreLike, open_store
-from mlobs.read.moments import moment_of
 from mlobs.read.point_cache import PointReader
 from mlobs.read.points import Points
 from mlobs.read.record import liveness

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 from mlobs.errors import MissingPackage, UsageError
+from mlobs.moments import date_of
 from mlobs.read.points import Points
 from mlobs.read.shapes import smoothed_values
 
@@ -43,12 +44,10 @@ def plain(text: str) -> str:
 
 
 def _line(points: Points, name: str, x: Axis) -> tuple[list[Any], list[float]]:
-    from datetime import datetime, timezone
-
     code = points.names[name]
     rows = [row for row, one in enumerate(points.codes) if one == code]
     if x == "step":
         rows.sort(key=points.steps.__getitem__)
         return [points.steps[row] for row in rows], [points.values[row] for row in rows]
-    moments = [datetime.fromtimestamp(points.ats[row], timezone.utc) for row in rows]
+    moments = [date_of(points.ats[row]) for row in rows]
     return moments, [points.values[row] for row in rows]

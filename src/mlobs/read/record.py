@@ -29,12 +29,12 @@ from mlobs.journal import process
 from mlobs.journal.blobs import blob_path
 from mlobs.journal.reader import Reader
 from mlobs.journal.store import RunFolder
+from mlobs.moments import utc
 from mlobs.read.artifact import StoredArtifact, stored
 from mlobs.read.contents import fold
 from mlobs.read.html import run_html
 from mlobs.read.location import StoreLike, open_store
 from mlobs.read.lookup import find_artifact
-from mlobs.read.moments import utc
 from mlobs.read.plot import Axis, plot_metrics
 from mlobs.read.points import Points, that_count
 from mlobs.read.scan import Flaw, Scan, scan

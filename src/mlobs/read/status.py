@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlobs.events import Process, RunFinished
-from mlobs.read.moments import EPOCH, utc
+from mlobs.moments import EPOCH, utc
 from mlobs.read.scan import Scan
 
 _NO_OPENER = "the record of the process that opened it is not in this store"

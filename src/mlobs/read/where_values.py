@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final
 
 from mlobs.errors import UsageError
-from mlobs.read.moments import moment_of
+from mlobs.moments import moment_of
 
 
 class _Absent(Enum):

@@ -17,10 +17,11 @@ RunsLike: TypeAlias = Any  # None, a run, several of them, or a frame with a col
 
 
 class Chosen(NamedTuple):
-    """The runs of a report, and whether older ones are left out for their number."""
+    """The runs of a report, whether older ones are left out for their number, and which of those named."""
 
     records: list[RunRecord]
     is_cut: bool
+    left_out: tuple[str, ...] = ()
 
 
 def choose(runs: RunsLike, *, store: StoreLike, choice: Choice, limit: int) -> Chosen:
@@ -32,14 +33,17 @@ def choose(runs: RunsLike, *, store: StoreLike, choice: Choice, limit: int) -> C
     """
     if limit < 0:
         raise UsageError(f"limit is {limit}; expected the number of runs, or 0 for all")
-    is_cut = False
+    is_cut, left_out = False, []
     if runs is None:
         found, is_cut = _newest(open_store(store), choice, limit)
     else:
-        found = [one for one in (_read(run, store) for run in _several(runs)) if _takes(choice, one)]
+        named = [_read(run, store) for run in _several(runs)]
+        found = [one for one in named if _takes(choice, one)]
+        taken = {one.run_id for one in found}
+        left_out = [one.run_id for one in named if one.run_id not in taken]
     if not found:
         raise UsageError(f"{no_such_runs(open_store(store), choice)} - type: mlobs runs")
-    return Chosen(list({one.run_id: one for one in found}.values()), is_cut)
+    return Chosen(list({one.run_id: one for one in found}.values()), is_cut, tuple(dict.fromkeys(left_out)))
 
 
 def _several(runs: RunsLike) -> Iterable[Any]:

@@ -15,7 +15,7 @@ from mlobs.errors import UsageError
 from mlobs.events import Strength
 from mlobs.repro.canonical import Array, Source
 from mlobs.repro.fingerprint_value import Column, Fingerprint
-from mlobs.repro.number_arrays import begun, digest_of_numbers
+from mlobs.repro.number_arrays import begun, digest_of_numbers, number_kind
 from mlobs.repro.numpy_columns import encoder_of
 from mlobs.repro.object_columns import encoder_of_objects
 from mlobs.repro.tables import column_of, hasher, sized
@@ -112,8 +112,10 @@ def plain_array(array: Any) -> tuple[str, Array]:
     name = values.dtype.name
     if values.dtype.type is np.void:
         return "" if values.dtype.names else name, values
-    if values.dtype.kind == "V" or name == "bfloat16":  # of ml_dtypes, in JAX
-        return _named(name), values.view(f"<u{values.dtype.itemsize}")
+    if (
+        values.dtype.type.__module__ == "ml_dtypes"
+    ):  # as JAX has them; float8_e5m2 says that it is a plain float
+        return number_kind(values.dtype), values.view(f"<u{values.dtype.itemsize}")
     return "", values
 
 

@@ -42,8 +42,8 @@ def digest_of_numbers(array: Any, kind: str | None = None) -> bytes:
 
     values = np.asarray(array)
     kind = kind or number_kind(values.dtype)
-    if kind == "bf16" and values.dtype.kind not in "iu":  # of ml_dtypes
-        values = values.view("<u2")
+    if values.dtype.type.__module__ == "ml_dtypes":
+        values = values.view(f"<u{values.dtype.itemsize}")
     is_large = values.nbytes >= THREADED_BYTES
     one = begun(kind, values.shape, max_threads=min(os.cpu_count() or 1, MAX_THREADS) if is_large else 1)
     for block in _blocks(values, _SHARED_BLOCK if is_large else _BLOCK):

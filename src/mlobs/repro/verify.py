@@ -110,5 +110,5 @@ def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecor
 
 
 def _key_of(record: RunRecord) -> str | None:
-    """A run's recipe, as its tag says; a child has no tag of its own."""
+    """A run's recipe, as its tag says; one whose sender was killed has none, and its record is asked."""
     return record.tags.get(RECIPE_TAG) or recipe_of(record).key

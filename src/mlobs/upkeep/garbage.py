@@ -6,6 +6,7 @@ that is there already makes it young again.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ def _datasets(store: Store, folders: Iterable[RunFolder]) -> tuple[list[Garbage]
         return unfinished, ()
     used: set[tuple[str, str | None, str]] = set()
     for folder in folders:
+        if not os.access(folder.path, os.R_OK | os.X_OK):
+            return unfinished, (f"versions of datasets all stay: {folder.path} may not be read",)
         for path in folder.journals():
             try:
                 with Reader(path) as reader:
@@ -186,4 +189,8 @@ def _file(path: Path, kind: str, *, most_links: int | None = None) -> Iterator[G
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """What is in a folder; of one that is gone, or another user's alone, there is nothing to delete."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []

@@ -25,6 +25,11 @@ def utc(at: float | None) -> datetime | None:
         return None
 
 
+def date_of(at: float) -> datetime:
+    """The date likewise, for where one has to stand: the first of all where there is none."""
+    return utc(at) or EPOCH
+
+
 def moment_of(value: datetime | str, *, now: Callable[[], float] = time.time) -> float:
     """Return a moment in Unix seconds: of a datetime, of ISO 8601, or of "7d": that long before now.
 
