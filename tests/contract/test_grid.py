@@ -95,6 +95,7 @@ def held(tmp_path_factory):
         run.log_image("still", SAMPLES)
         run.log_figure("curve", _figure(), step=2)
         run.log_table("predictions", TABLE)
+        run.log_table("errors", [])
         run.log_matrix("attention", MATRIX, rows=["q0", "q1"], columns=["k0", "k1"])
         run.log_confusion_matrix("cm", CONFUSION, LABELS)
         run.log_text("notes", "hello\nworld")
@@ -190,6 +191,13 @@ def test_tables(held):
         ["1", "0.5", "a\\|b"],
         ["2", "", ""],
     ]
+
+
+@pytest.mark.usefixtures("tracking_uri")
+def test_a_table_of_nothing(held):
+    frame = held.client.load_table(held.run.info.experiment_id, "errors.json", [held.ref])
+    assert frame.empty
+    assert held.text("errors.json")
 
 
 def test_matrices(held):

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import io
+import itertools
 import json
 import math
 import sys
@@ -15,6 +16,7 @@ import pytest
 import mlobs
 from mlobs.errors import UsageError
 from mlobs.payloads import tables
+from mlobs.payloads.columns import columns_of
 
 
 @pytest.fixture
@@ -275,3 +277,26 @@ def test_a_table_too_large_is_refused_before_it_is_converted(is_rows):
     rows = [dict.fromkeys("abcd", Value())] * 500_001
     with pytest.raises(UsageError, match="2,000,004 cells"):
         tables.table("t", rows if is_rows else dict.fromkeys("abcd", [Value()] * 500_001))
+
+
+def test_the_columns_of_no_rows_come_to_an_end():
+    columns = columns_of("errors", [])
+
+    assert list(itertools.islice(columns.values, 2)) == []
+    assert (columns.names, columns.rows) == ([], 0)
+
+
+NO_ROWS = [([], []), ({}, []), ({"id": []}, ["id"]), (pd.DataFrame(columns=["id"]), ["id"])]
+
+
+@pytest.mark.parametrize("name", ["errors.json", "errors.parquet"])
+@pytest.mark.parametrize(("table", "columns"), NO_ROWS)
+def test_a_table_without_rows_is_recorded(run, table, columns, name):
+    assert len(list(itertools.islice(columns_of(name, table).values, 2))) == len(columns)  # or it never ends
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+
+    run.log_table(name, table)
+
+    frame = mlobs.load_run(run.id, store=run._opened.folder.store).table(name)
+    assert (len(frame), list(frame.columns)) == (0, columns)

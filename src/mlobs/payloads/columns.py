@@ -127,4 +127,5 @@ class _Lazy(Sequence[Any]):
         return len(self._keys)
 
     def __getitem__(self, at: Any) -> Any:
-        return [row.get(self._keys[at]) for row in self._rows]
+        key = self._keys[at]  # the IndexError that ends an iteration has to come where there are no rows too
+        return [row.get(key) for row in self._rows]
