@@ -6,7 +6,8 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
@@ -21,7 +22,7 @@ Append = Callable[[Event], None]
 
 NATIVE, MODULES, NOTEBOOK, SEEDS = "native", "modules", "notebook", "seeds"  # parts of the snapshot
 _TICKS = 2  # the kernel tells the start in whole ticks of 10 ms; a file written just before is not edited
-_MOST_OWN = 1000  # names of modules in the journal, 80 bytes each
+_MOST_OWN = 5000  # names of modules in the journal, 20 bytes each
 _OFTEN_S = 60.0  # a sweep of short runs is described once a minute: 30 ms each would be a second of 33 runs
 
 
@@ -124,8 +125,15 @@ def _module_facts() -> dict[str, Any]:
         "local": len(found.local),
         "loose": [text_of(path) for path in found.loose],
         "changed": [text_of(path) for path in found.changed],
-        "own": [text_of(path) for path in found.local[:_MOST_OWN]],
+        "own": _by_folder(found.local[:_MOST_OWN]),
     }
+
+
+def _by_folder(files: Iterable[Path]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in files:
+        found.setdefault(text_of(path.parent), []).append(text_of(path.name))
+    return found
 
 
 def _started_at() -> float | None:

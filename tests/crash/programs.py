@@ -33,7 +33,7 @@ PATIENCE_S = 120.0  # how long a reader may be polled: machines of continuous in
 def environment(**more):
     """The environment of a program: this one's without settings of mlobs or MLflow; no snapshots.
 
-    The end of a run may take longer than by default: on a busy machine it would say on stderr what is pending.
+    The end of a run may take longer than by default: on a busy machine it would say what is pending.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOBS_", "MLFLOW_"))}
     return {**kept, "MLOBS_REPRO": "off", "MLOBS_FINISH_TIMEOUT_S": "60", **more}

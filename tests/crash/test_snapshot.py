@@ -12,6 +12,7 @@ from programs import eventually, only_run, run, run_ids, running, write
 
 import mlobs
 from mlobs.repro.environment import EnvironmentRecord
+from mlobs.repro.recipe import recipe_of
 
 TRACKED = """
 import sys
@@ -216,30 +217,40 @@ def test_child_runs_have_recipes_of_their_own(tmp_path):
     assert len({record(tmp_path, one).tags["mlobs.machine"] for one in run_ids(tmp_path)}) == 1
 
 
+CHILD_OF_A_RUN = """
+import os, signal, time
+import mlobs
+run = mlobs.Tracker("snap", store="store").start_run("only")
+child = run.child("fold", params={"fold": 1})
+child.log_metric("loss", 1.0)
+"""
+
+
+def test_child_runs_that_end_after_the_run_around_them_have_recipes_too(tmp_path):
+    run(tmp_path, CHILD_OF_A_RUN + "run.finish(); time.sleep(1); child.finish()", MLOBS_REPRO="auto")
+
+    around, below = run_ids(tmp_path)
+    eventually(lambda: all("mlobs.recipe" in record(tmp_path, one).tags for one in (around, below)))
+    assert record(tmp_path, around).tags["mlobs.recipe"] != record(tmp_path, below).tags["mlobs.recipe"]
+
+
 @pytest.mark.parametrize(
     "ending",
     [
-        "run.finish(); time.sleep(1); child.finish()",
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
         "os.kill(os.getpid(), signal.SIGKILL)",
         "os._exit(1)",
     ],
 )
-def test_child_runs_that_end_without_or_after_the_run_around_them_have_recipes_too(tmp_path, ending):
-    code = f"""
-        import os, signal, time
-        import mlobs
-        run = mlobs.Tracker("snap", store="store").start_run("only")
-        child = run.child("fold", params={{"fold": 1}})
-        child.log_metric("loss", 1.0)
-        {ending}
-    """
+def test_what_a_program_imported_that_died_is_not_known_so_it_has_no_recipe(tmp_path, ending):
+    run(tmp_path, CHILD_OF_A_RUN + ending, MLOBS_REPRO="auto")
 
-    run(tmp_path, code, MLOBS_REPRO="auto")
-
-    around, below = run_ids(tmp_path)
-    eventually(lambda: all("mlobs.recipe" in record(tmp_path, one).tags for one in (around, below)))
-    assert record(tmp_path, around).tags["mlobs.recipe"] != record(tmp_path, below).tags["mlobs.recipe"]
+    eventually(lambda: not list((tmp_path / "store" / "senders").iterdir()))
+    for one in run_ids(tmp_path):
+        found = record(tmp_path, one)
+        assert found.status != "RUNNING"
+        assert "mlobs.recipe" not in found.tags
+        assert any("what was imported is not known" in why for why in recipe_of(found).missing)
 
 
 def test_git_that_hangs_costs_the_program_no_time(tmp_path):

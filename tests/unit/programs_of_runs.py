@@ -7,6 +7,7 @@ from mlobs.events import Dataset, Metrics, ModelFingerprint, Params, Snapshot
 from mlobs.journal.store import Store
 
 NATIVE = {"cpu": {"machine": "x86_64", "vendor": "AuthenticAMD", "isa": ["avx2"]}}
+MODULES = {"local": 1, "loose": [], "changed": [], "own": {"/home/a/project": ["train.py"]}}
 CODE = {"path": "/home/a/project", "place": "", "tree": "a" * 40, "kind": "plain"}
 
 
@@ -30,6 +31,7 @@ def parts(**other):
         "code": CODE,
         "environment": {"digest": "e" * 64, "python": "CPython 3.11.7", "packages": 3},
         "native": NATIVE,
+        "modules": MODULES,
         "seeds": {"seed": 7, "covered": ["random"]},
     }
     facts |= {name.replace("__", "/"): value for name, value in other.items()}

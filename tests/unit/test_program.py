@@ -12,7 +12,7 @@ import pytest
 from mlobs.errors import UsageError
 from mlobs.repro.code_root import CodeRoot
 from mlobs.repro.entry import entry_facts
-from mlobs.repro.program import Restored, command_of, folder_of, import_path, links
+from mlobs.repro.program import Restored, absent, command_of, folder_of, import_path
 
 PYTHON = Path("/new/venv/bin/python")
 HERE = Path("/again/code")
@@ -55,7 +55,7 @@ def test_a_program_that_changed_its_folder_starts_where_it_was_started():
     facts = entry(command=["python", "src/train.py"], target="/p/src/train.py", cwd="/p/outputs/2024-01-31")
     assert command(facts) == [str(PYTHON), "/again/code/src/train.py"]
     assert folder_of(facts, restored(), Path("/again/cwd")) == HERE
-    assert links(["/p/data"], facts, restored(), HERE) == {}
+    assert absent(["/p/data"], facts, restored(), HERE) == {}
 
 
 def test_a_module_and_a_command_are_typed_again():
@@ -184,7 +184,7 @@ def test_data_that_lay_in_the_code_or_below_the_old_folder_is_linked(tmp_path):
         str(tmp_path / "far.csv"),
         str(old / "work/gone"),
     ]
-    assert links(sources, facts, roots, cwd) == {
+    assert absent(sources, facts, roots, cwd) == {
         code / "data": old / "project/data",
         cwd / "b.csv": old / "work/b.csv",
     }
@@ -198,7 +198,7 @@ def test_a_folder_of_which_git_holds_a_part_is_completed(tmp_path):
     (old / "data/train/x.csv").write_text("x")
     (code / "data/README").write_text("as recorded")
     facts = entry(cwd=str(old), target=str(old / "train.py"))
-    found = links([str(old / "data")], facts, restored((str(old), ""), folder=code), code)
+    found = absent([str(old / "data")], facts, restored((str(old), ""), folder=code), code)
     assert found == {code / "data/train": old / "data/train"}
 
 

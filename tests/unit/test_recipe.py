@@ -5,14 +5,16 @@ import subprocess
 import sys
 
 import pytest
-from programs_of_runs import CODE, NATIVE, dataset, entry, losses, parts, program_run
-from recorded import add_writer, open_run
+from msgspec.structs import replace
+from programs_of_runs import CODE, MODULES, NATIVE, dataset, entry, losses, parts, program_run
+from recorded import add_writer, open_run, start_of
 
 import mlobs
 from mlobs.events import Params, RunFinished, Snapshot
 from mlobs.journal.store import Store
 from mlobs.read.record import load_run
-from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, recipe_of, recipe_tags, root_of
+from mlobs.repro.parts import root_of
+from mlobs.repro.recipe import MACHINE_TAG, RECIPE_TAG, recipe_of, recipe_tags
 
 
 @pytest.fixture
@@ -22,6 +24,14 @@ def store(tmp_path):
     return made
 
 
+UNKNOWN = "modules: what was imported is not known, as the program did not come to its end"
+UNREAD = {
+    "path": "/home/a/project/keys.py",
+    "place": "keys.py",
+    "reason": "there is a secret in it",
+    "digest": None,
+}
+LR = ("--lr", "0.1")
 PARAMS = {"lr": 0.1, "layers": [64, 32], "eps": float("nan")}
 
 
@@ -69,6 +79,11 @@ def test_the_order_of_params_and_datasets_makes_no_other_recipe(store):
         {"snapshot": parts(seeds=None)},
         {"snapshot": parts(entry=entry(arguments=("--lr", "0.2")))},
         {"snapshot": parts(entry=entry(target="/home/a/project/other.py"))},
+        {"snapshot": parts(entry=entry(target="/home/a/project/sub/train.py"))},
+        {"snapshot": parts(entry=entry(cwd="/home/a/project/sub", command=["python3", "../train.py", *LR]))},
+        {"snapshot": parts(entry=entry(command=["python3", "-O", "train.py", *LR]))},
+        {"snapshot": parts(entry=entry(environment={"PYTHONHASHSEED": "7", "PYTHONPATH": "lib"}))},
+        {"snapshot": parts(uncaptured={"files": [UNREAD | {"digest": "blake3:1"}]})},
         {"snapshot": parts(entry=entry(function="train:fit"))},
         {"snapshot": parts(entry=entry(environment={"PYTHONHASHSEED": "8"}))},
         {"snapshot": parts(entry=entry(environment={}))},
@@ -126,7 +141,26 @@ def test_a_notebook_is_its_cells_and_not_the_file_of_its_connection(store):
         (parts(code="GitFailed: no index"), ("code: GitFailed: no index",)),
         (parts(code__libs="PermissionError: libs"), ("code/libs: PermissionError: libs",)),
         (parts(environment=None), ("environment: not captured",)),
-        ([], ("entry: not captured", "code: not captured", "environment: not captured")),
+        ([], ("entry: not captured", "code: not captured", "environment: not captured", UNKNOWN)),
+        (parts(modules=None), (UNKNOWN,)),
+        (
+            parts(modules=MODULES | {"local": 9}),
+            ("modules: 9 files were imported, and the first 1 are recorded",),
+        ),
+        (
+            parts(modules=MODULES | {"changed": ["/home/a/project/m.py"]}),
+            ("/home/a/project/m.py was edited after the program had begun",),
+        ),
+        (
+            parts(
+                code=CODE | {"warnings": ["changed after the start: m.py", "changed after the start: m.log"]}
+            ),
+            ("changed after the start: m.py",),
+        ),
+        (
+            parts(uncaptured={"files": [UNREAD]}),
+            ("/home/a/project/keys.py was imported and not captured: there is a secret in it",),
+        ),
     ],
     ids=lambda one: str(one) if isinstance(one, tuple) else "",
 )
@@ -179,10 +213,18 @@ def test_the_machine_is_its_kernels_and_threads(store):
     assert machine(2, gpus=gpu).machine != machine(2).machine
 
 
-def test_a_program_that_was_killed_has_a_recipe_and_no_machine(store):
-    recipe = recipe_of(program_run(store, snapshot=parts(native="the program was killed")))
-    assert recipe.key is not None
-    assert recipe.machine is None
+def test_a_program_that_was_killed_has_neither_recipe_nor_machine(store):
+    killed = "the program was killed"
+    recipe = recipe_of(program_run(store, snapshot=parts(native=killed, modules=killed)))
+    assert recipe == (None, None, (UNKNOWN,))
+
+
+def test_a_run_that_was_resumed_has_no_recipe(store):
+    record = program_run(store)
+    again = start_of(record.run_id, 2000.0, attempt=2)
+    add_writer(record.folder, again, *(replace(one, at=2001.0) for one in parts()))
+    resumed = mlobs.load_run(record.run_id, store=store.path)
+    assert recipe_of(resumed).missing == ("the run was resumed: 2 programs made it",)
 
 
 def test_the_tags_name_what_is_known(store):

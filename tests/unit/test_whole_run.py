@@ -17,7 +17,7 @@ from mlobs.read.record import liveness, read_run
 from mlobs.repro.recipe import RECIPE_TAG, recipe_tags
 from mlobs.repro.whole_run import is_being_captured, load_whole_run, wait_until_whole
 
-OF_PROGRAM, OF_SENDER = ("entry", "native", "seeds"), ("code", "environment")  # who captures what
+OF_PROGRAM, OF_SENDER = ("entry", "native", "modules", "seeds"), ("code", "environment")  # who captures what
 
 
 def taken(*names, ago_s=0.0):
@@ -90,7 +90,7 @@ def test_a_run_that_was_gone_on_with_is_captured_again(store):
     """What its first program was made of says nothing of its second."""
     before = taken(*OF_PROGRAM, *OF_SENDER, ago_s=3600)
     folder = record_run(store, *before, at=time.time() - 3600)
-    add_writer(folder, recipe_tags(read_run(folder, liveness())))
+    add_writer(folder, replace(recipe_tags(read_run(folder, liveness())), at=time.time() - 3500))
     again = start_of(folder.run_id, time.time() - 60, attempt=2)
     add_writer(folder, again, *taken(*OF_PROGRAM), Params(time.time(), {"epochs": 2}))
     add_writer(folder, RunFinished(time.time(), "FINISHED"))
@@ -110,7 +110,7 @@ def test_a_program_without_a_snapshot_that_goes_on_with_a_run_is_not_waited_for(
 def test_nobody_waits_where_no_sender_is_at_work(store, sender):
     Path(sender.name).rename(store.senders / "1-abc.log")  # another program's
     ended(store, *taken(*OF_PROGRAM))
-    assert load_whole_run("latest", store, pytest.fail).snapshots.keys() == {"entry", "native", "seeds"}
+    assert load_whole_run("latest", store, pytest.fail).snapshots.keys() == set(OF_PROGRAM)
 
 
 def test_nobody_waits_for_a_sender_that_was_killed(store, sender):

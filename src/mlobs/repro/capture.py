@@ -22,7 +22,7 @@ from mlobs.journal.writer import Writer
 from mlobs.repro.code import CodeRoot, Outputs, snapshot_code
 from mlobs.repro.environment import capture_environment
 from mlobs.repro.gpus import capture_gpus
-from mlobs.repro.uncaptured import UNCAPTURED, find_uncaptured, folders_outside
+from mlobs.repro.uncaptured import UNCAPTURED, find_uncaptured, folders_outside, module_files
 from mlobs.secrets import masked
 
 # parts of the snapshot
@@ -77,10 +77,11 @@ def capture_modules(
     Raises:
         OSError: the store cannot be written.
     """
-    own = [Path(one) for one in modules.get("own", ())]
+    own = module_files(modules)
     loose = [Path(one) for one in modules.get("loose", ())]
-    others = [path for path in own if not any(path.is_relative_to(folder) for folder in loose)]
-    loose += folders_outside(roots, others, _script(entry))
+    around = [CodeRoot(str(one.resolve()), "", "", "git") for one in loose if one.is_dir()]
+    outside = folders_outside([*roots, *around], [one for one in own if one not in loose], _script(entry))
+    loose += [one for one in outside if one not in loose]
     captured = []
     if loose:
         captured = _part(

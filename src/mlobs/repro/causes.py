@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from mlobs.read.record import RunRecord
 from mlobs.repro.differences import diff_environments
+from mlobs.repro.entry_point import entry_point
 from mlobs.repro.material import Material
-from mlobs.repro.recipe import entry_point
 
 _MOST = 12  # a person reads no more
 _MOST_METRICS = 5
@@ -29,9 +29,12 @@ def start_changes(first: Material, second: Material) -> list[str]:
     """Return how the programs were started otherwise, wherever they lie, as far as both are known."""
     if not first.entry or not second.entry:
         return []
-    names = ("kind", "target", "function", "arguments")
-    pairs = zip(names, entry_point(first.entry), entry_point(second.entry), strict=True)
-    return [f"{name}: {_text(was)} -> {_text(now)}" for name, was, now in pairs if was != now]
+    before, after = entry_point(first.entry, first.roots), entry_point(second.entry, second.roots)
+    return [
+        f"{name}: {_text(before.get(name))} -> {_text(after.get(name))}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    ]
 
 
 def seed_changes(first: Material, second: Material) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mlobs.errors import UsageError
 from mlobs.repro.code_root import CodeRoot, Excluded, Limits, Missing
@@ -177,10 +178,12 @@ class _Capturing:
             shutil.rmtree(folder, ignore_errors=True)  # it may hold what was found to be secret
 
     def _place_inside(self, top: Path) -> str | None:
-        """The place of a repository that lies in the main root, which does not have it; None for others."""
-        main = next((Path(one.root.path) for one in self.done if one.root.place == ""), top)
-        is_inside = main in top.parents and (top / ".git").exists()
-        return top.relative_to(main).as_posix() if is_inside else None
+        """The place of a repository that lies in another root, which does not have it; None for others."""
+        around = [one.root for one in self.done if Path(one.root.path) in top.parents]
+        if not around or not (top / ".git").exists():
+            return None
+        root = max(around, key=lambda one: len(one.path))
+        return PurePosixPath(root.place, top.relative_to(root.path).as_posix()).as_posix()
 
     def _named(self, captured: CapturedRoot) -> CapturedRoot:
         if captured.pack is None:
@@ -229,7 +232,7 @@ def _main(root: Path | None, script: Path | None) -> list[_Wanted]:
         return [_Wanted(root.resolve(), "")]
     own = script.resolve() if script is not None else None
     if own is not None and (
-        not own.is_file() or is_library(str(own))
+        not own.is_file() or is_library(str(own)) or own.parent == Path(sys.executable).parent.resolve()
     ):  # started by `torchrun`, `pytest`, a kernel
         own = None
     folder = own.parent if own is not None else Path.cwd()

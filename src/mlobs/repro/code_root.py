@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -16,6 +19,9 @@ class Limits(msgspec.Struct, frozen=True):
     total_bytes: int = 100 << 20
     files: int = 20_000
     seconds: float = 10.0
+
+
+KEPT = "was kept"  # how the reason ends where the tree has a file in the form that was committed
 
 
 class Excluded(msgspec.Struct, frozen=True):
@@ -38,7 +44,8 @@ class CodeRoot(msgspec.Struct, frozen=True):
     `tree` is git's id (SHA-1) of the bytes on the disk, no line end converted and no filter applied; it is
     of what was stored, so without `excluded`. `kind` says what the pack is: "git" a git pack, thin against
     `base` unless that is None; "plain" a gzipped tar file. With `pack_bytes` 0 there is no pack: all is in
-    `base`. `patch` is for people: the difference from `commit`, without secrets.
+    `base`. `patch` is for people: the difference from `commit`, without secrets. `is_cut` says that it had
+    more files than were looked at: one that is in neither the tree nor `excluded` may have been there.
     """
 
     path: str
@@ -54,6 +61,22 @@ class CodeRoot(msgspec.Struct, frozen=True):
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[str, ...] = ()
     patch: str | None = None
+    is_cut: bool = False
+
+
+def root_around(roots: Iterable[CodeRoot], path: str) -> CodeRoot | None:
+    """The innermost root that a path of then was in; None if it was in none."""
+    around = [one for one in roots if path == one.path or path.startswith(one.path.rstrip(os.sep) + os.sep)]
+    return max(around, key=lambda one: len(one.path), default=None)
+
+
+def place_of(roots: Iterable[CodeRoot], path: str) -> str | None:
+    """Where a path of then goes below the restored folder, "." for that itself; None if it was in no root."""
+    root = root_around(roots, path)
+    if root is None:
+        return None
+    below = os.path.relpath(path, root.path)
+    return os.path.normpath(os.path.join(root.place, below)).replace(os.sep, "/")  # noqa: PTH118 - texts
 
 
 class Missing(msgspec.Struct, frozen=True):

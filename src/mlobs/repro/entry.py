@@ -20,7 +20,8 @@ def entry_facts(
 ) -> dict[str, Any]:
     """Return what started this process, as plain values without secrets; 0.1 ms.
 
-    - `kind`: "script" (`target` is its absolute path), "module" (`python -m target`), "command"
+    - `kind`: "script" (`target` is its absolute path, `resolved` the same
+      without links, if it has any), "module" (`python -m target`), "command"
       (`python -c`), "notebook" (`target` is its path, if anybody knows it) or "interactive".
     - `command`: the interpreter's own arguments and the program's, in order. `is_redacted`: a
       secret was taken out of it, so it cannot be typed again as it stands.
@@ -29,10 +30,12 @@ def entry_facts(
     given = list(getattr(sys, "orig_argv", sys.argv) if arguments is None else arguments)
     main = sys.modules.get("__main__")
     kind, target = _kind(main, given)
+    resolved = text_of(os.path.realpath(target)) if kind == "script" else target
     command = public_arguments([text_of(one) for one in given])
     return {
         "kind": kind,
         "target": target,
+        **({"resolved": resolved} if resolved != target else {}),
         "cwd": text_of(os.getcwd()),  # noqa: PTH109 - a text is wanted
         "executable": text_of(sys.executable or ""),
         "command": list(command),

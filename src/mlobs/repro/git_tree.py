@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlobs.repro import git_index as index_of
-from mlobs.repro.code_root import CodeRoot, Excluded, Limits, shown
+from mlobs.repro.code_root import KEPT, CodeRoot, Excluded, Limits, shown
 from mlobs.repro.git import GitFailed, ScratchGit, scratch_git
 from mlobs.repro.git_index import Entry, Index
 from mlobs.repro.git_objects import MODULE
@@ -127,11 +127,11 @@ class _Capture:
             if any(crypt in driver.lower() for crypt in _CRYPTS) and is_changed:
                 self._selection.leave_out(name, SECRET_INSIDE)
             elif any(crypt in driver.lower() for crypt in _CRYPTS):
-                kept[name] = f"the filter {driver} decrypts it: the encrypted form was kept"
+                kept[name] = f"the filter {driver} decrypts it: the encrypted form {KEPT}"
             elif driver == "lfs" and not is_changed and name in converted:
                 large.append(name)
         digests = self._digests_of_pointers(large)
-        kept |= dict.fromkeys(digests, "Git LFS has it: the pointer was kept")
+        kept |= dict.fromkeys(digests, f"Git LFS has it: the pointer {KEPT}")
         for name, reason in kept.items():
             size = self._index.entries[name].size_bytes
             self._selection.excluded[name] = Excluded(masked(shown(name)), size, digests.get(name), reason)
@@ -250,6 +250,7 @@ class _Capture:
             excluded=tuple(selection.excluded[name] for name in sorted(selection.excluded)),
             warnings=tuple(selection.warnings),
             patch=patch,
+            is_cut=selection.is_cut,
         )
 
     def modules(self) -> tuple[str, ...]:

@@ -19,11 +19,19 @@ from mlobs.repro.entry import ENTRY
 from mlobs.repro.environment import EnvironmentRecord
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import NativeFacts
-from mlobs.repro.recipe import code_parts, root_of
+from mlobs.repro.parts import (
+    changed_late,
+    code_parts,
+    code_roots,
+    edited_modules,
+    facts_of,
+    root_of,
+    uncaptured,
+    unknown_imports,
+)
 from mlobs.repro.selection import content_digest
-from mlobs.repro.uncaptured import UNCAPTURED, UncapturedFile, uncaptured_files
+from mlobs.repro.uncaptured import UncapturedFile
 
-CHANGED_LATE = ("changed after the start", "changed while it was read")  # how warnings of a root begin
 _SOURCES = (".py", ".pyi", ".pyx", ".ipynb", ".sh", ".sql", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf")
 
 
@@ -47,10 +55,10 @@ class Material:
     @cached_property
     def code(self) -> dict[str, tuple[CodeRoot, Path | None]]:
         """The captured code by place, each with the file that holds it."""
+        parts = code_parts(self.root)
         return {
-            place: (msgspec.convert(one.facts, CodeRoot), self.root.snapshot_file(one.part))
-            for place, one in code_parts(self.root).items()
-            if one.missing is None
+            place: (root, self.root.snapshot_file(parts[place].part))
+            for place, root in code_roots(self.root).items()
         }
 
     def restore(self, dest: Path) -> RestoreReport:
@@ -118,10 +126,8 @@ class Material:
 
     def edited(self) -> list[str]:
         """Say which code was edited between the program's start and its capture, or after it was imported."""
-        modules = self._facts("modules")
-        late = [line for line in self._changed_late() if line.endswith(_SOURCES)]
-        late += [f"{path} was edited after the program had begun" for path in modules.get("changed", ())]
-        return late
+        late = [line for line in changed_late(self.root) if line.endswith(_SOURCES)]
+        return [*late, *edited_modules(self.root)]
 
     @property
     def import_roots(self) -> tuple[str, ...]:
@@ -136,31 +142,21 @@ class Material:
             if one.digest is not None and content_digest(Path(one.path)) != one.digest
         ]
 
-    def unread(self) -> tuple[str, ...]:
-        """Say of which of them nobody can tell."""
-        found = [
-            f"{one.path} was imported and not captured: {one.reason}"
-            for one in self.uncaptured
-            if one.digest is None
-        ]
-        return tuple(found)
-
     @property
     def uncaptured(self) -> tuple[UncapturedFile, ...]:
         """The files that were imported and are in no captured tree."""
-        return uncaptured_files(self._facts(UNCAPTURED))
+        return uncaptured(self.root)
+
+    def unread(self) -> tuple[str, ...]:
+        """Say of which imports nobody can tell."""
+        return tuple(unknown_imports(self.root))
 
     def written(self) -> list[str]:
         """Say which other files were written in that time: what the program puts out beside its code."""
-        return [line for line in self._changed_late() if not line.endswith(_SOURCES)]
-
-    def _changed_late(self) -> list[str]:
-        warnings = [line for root, _ in self.code.values() for line in root.warnings]
-        return [line for line in warnings if line.startswith(CHANGED_LATE)]
+        return [line for line in changed_late(self.root) if not line.endswith(_SOURCES)]
 
     def _facts(self, part: str) -> dict[str, Any]:
-        one = self.root.snapshots.get(part)
-        return one.facts if one is not None and one.missing is None else {}
+        return facts_of(self.root, part)
 
 
 def readable(error: MlobsError) -> str:

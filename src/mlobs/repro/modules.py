@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,8 @@ from types import ModuleType
 
 from mlobs.repro.places import is_library, is_too_wide
 
-_ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
+_CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+ARCHIVES = (".zip", ".egg", ".whl", ".pyz")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class LoadedModules:
     """The source files of loaded modules that are neither Python's nor of an installed package.
 
     `local` are all of them. `loose` are the folders (or single files) outside of the program's own root that
-    some were loaded from. `changed` were edited after the process started, so what ran may not be what lies
-    there. What of them is captured is found out later: git is not asked here, in the training process.
+    some were loaded from, in the order of `sys.path`. `changed` were edited or removed after the process
+    started, so what ran may not be what lies there. What of them is captured is found out later: git is not
+    asked here, in the training process.
     """
 
     local: tuple[Path, ...]
@@ -41,15 +44,24 @@ def loaded_roots(
     """
     loaded = dict(sys.modules if modules is None else modules)
     files = {name: path for name, module in loaded.items() if (path := _source(module)) is not None}
-    own = {name: path for name, path in files.items() if not is_library(path) and Path(path).is_absolute()}
+    own = {name: path for name, path in files.items() if not is_library(path) and not _is_generated(path)}
     top = (root or _own_root(loaded)).resolve()
     local = sorted({Path(path) for path in own.values()})
     inside = {path for path in local if path.resolve().is_relative_to(top)}
     beside = {_import_root(name, Path(path)) for name, path in own.items() if Path(path) not in inside}
     return LoadedModules(
         local=tuple(local),
-        loose=tuple(sorted(_outermost(beside))),
+        loose=tuple(sorted(_outermost(beside), key=_turn)),
         changed=tuple(path for path in local if started_at is not None and _changed_at(path) > started_at),
+    )
+
+
+def _is_generated(path: str) -> bool:
+    """Tell whether PyTorch's compiler, or Triton, wrote a file: it follows from the code it was made of."""
+    caches = [one for name in _CACHE_VARIABLES if (one := os.environ.get(name))]
+    place = Path(path)
+    return any(part.startswith("torchinductor_") or part == ".triton" for part in place.parts) or any(
+        place.is_relative_to(one) for one in caches
     )
 
 
@@ -71,7 +83,7 @@ def _own_root(modules: Mapping[str, ModuleType | None]) -> Path:
 def _import_root(name: str, path: Path) -> Path:
     """The folder on `sys.path` that a module came from; of one that is nobody's project the module alone."""
     for parent in path.parents:
-        if parent.suffix in _ARCHIVES and parent.is_file():
+        if parent.suffix in ARCHIVES and parent.is_file():
             return parent
     depth = name.count(".") + (
         path.stem == "__init__"
@@ -89,8 +101,19 @@ def _outermost(folders: Iterable[Path]) -> list[Path]:
     return kept
 
 
-def _changed_at(path: Path) -> float:
+def _turn(folder: Path) -> tuple[int, str]:
+    """When Python looks into a folder; what is on no path comes last."""
     try:
-        return path.stat().st_mtime
-    except OSError:  # gone, or in an archive: nothing says that it was edited
-        return 0.0
+        return sys.path.index(str(folder)), str(folder)
+    except ValueError:
+        return len(sys.path), str(folder)
+
+
+def _changed_at(path: Path) -> float:
+    """The latest change of a file or its name, in Unix seconds; infinity of one that is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        is_packed = any(one.suffix in ARCHIVES and one.is_file() for one in path.parents)
+        return 0.0 if is_packed else math.inf
+    return max(about.st_mtime, about.st_ctime)

@@ -55,6 +55,7 @@ def capture_folder(
         pack_bytes=_write_pack(files, pack),
         excluded=tuple(selection.excluded[name] for name in sorted(selection.excluded)),
         warnings=tuple(selection.warnings),
+        is_cut=selection.is_cut,
     )
     return CapturedRoot(root, pack)
 
@@ -92,9 +93,10 @@ def read_file(path: Path, state: os.stat_result) -> tuple[str, bytes]:
 
 def _walked(top: Path, selection: Selection) -> list[bytes]:
     """The files below a folder; what is never code, and repositories inside, are listed instead."""
-    names: list[str] = []
+    code: list[str] = []
+    others: list[str] = []
     nested, made = [], []
-    deadline = time.monotonic() + selection.limits.seconds
+    most, deadline = selection.limits.files, time.monotonic() + selection.limits.seconds
     for name, folders, files in os.walk(top):
         folder = Path(name)
         if folder != top and ".git" in (*folders, *files):
@@ -109,17 +111,22 @@ def _walked(top: Path, selection: Selection) -> list[bytes]:
         if selection.is_for_backends(folder):
             found = [one for one in found if is_code(os.fsencode(one))]
             made += [_below(folder, top)] if folder in selection.outputs.backends else []
-        names += [_below(folder / one, top) for one in found]
-        if len(names) > selection.limits.files or time.monotonic() > deadline:
-            selection.warn(
-                f"the folder is larger than was looked through: {len(names)} files were found by then"
-            )
+        code += [_below(folder / one, top) for one in found if is_code(os.fsencode(one))]
+        others += [_below(folder / one, top) for one in found if not is_code(os.fsencode(one))][
+            : most - len(others)
+        ]
+        if len(code) > most or time.monotonic() > deadline:
+            selection.is_cut = True
             break
+    if selection.is_cut or len(code) + len(others) > most:
+        selection.warn(
+            f"the folder is larger than was looked through: {len(code) + len(others)} files were found"
+        )
     selection.warn_of(
         "a repository inside, of which only what is imported is captured", map(os.fsencode, nested)
     )
     selection.warn_of("a folder of outputs, caches or libraries was not captured", map(os.fsencode, made))
-    return [os.fsencode(one) for one in sorted(names)[: selection.limits.files]]
+    return [os.fsencode(one) for one in (*sorted(code), *sorted(others))[:most]]
 
 
 def _below(path: Path, top: Path) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mlobs.errors import UsageError
-from mlobs.repro.code_root import CodeRoot
+from mlobs.repro.code_root import CodeRoot, place_of
+from mlobs.repro.modules import ARCHIVES
 from mlobs.secrets import REDACTED
 
 
@@ -23,11 +24,8 @@ class Restored:
 
     def place_of(self, path: str) -> Path | None:
         """Where a path of then lies now; None if it was in no root. The innermost root counts."""
-        inside = [root for root in self.roots if _is_below(path, root.path)]
-        if not inside:
-            return None
-        root = max(inside, key=lambda one: len(one.path))
-        return self.folder / root.place / os.path.relpath(path, root.path)
+        place = place_of(self.roots, path)
+        return None if place is None else self.folder / place
 
 
 def command_of(
@@ -52,7 +50,7 @@ def command_of(
         case "script":
             return [str(python), *_with_script(entry, arguments, restored, python)]
         case "module" | "command":
-            return [str(python), *arguments]
+            return [str(python), *(str(_moved(one, restored)) for one in arguments)]
         case "notebook":
             if executed is None:
                 raise UsageError(_give_it("the cells of its notebook were not captured"))
@@ -95,16 +93,17 @@ def import_path(
 
 
 def _folder_on_path(place: Path) -> Path:
-    """Where Python is to look for what lies here: around a single module or package."""
-    return place.parent if place.is_file() or (place / "__init__.py").exists() else place
+    """Where Python is to look for what lies here: around a single module or package, in an archive."""
+    is_module = place.is_file() and place.suffix not in ARCHIVES
+    return place.parent if is_module or (place / "__init__.py").exists() else place
 
 
-def links(
+def absent(
     sources: Sequence[str], entry: Mapping[str, Any], restored: Restored, cwd: Path
 ) -> dict[Path, Path]:
-    """Return which paths of data are to be linked where: those that lay in the code, or below the old folder.
+    """Return which paths of data are to be put where: those that lay in the code, or below the old folder.
 
-    What lies elsewhere is found where it was.
+    What is there already stays, and what lies elsewhere is found where it was.
     """
     was = started_in(entry)
     found: dict[Path, Path] = {}
@@ -118,13 +117,19 @@ def links(
 
 
 def _absent(place: Path, source: Path) -> Iterator[tuple[Path, Path]]:
-    """What is to be linked so that a place holds what the source holds; what is there stays."""
+    """What is to be put so that a place holds what the source holds; what is there stays."""
     if not os.path.lexists(place):
         if source.exists():
             yield place, source
     elif place.is_dir() and source.is_dir():  # a folder of data with a README in git
         for one in sorted(source.iterdir()):
             yield from _absent(place / one.name, one)
+
+
+def _moved(argument: str, restored: Restored) -> str | Path:
+    """An argument; of a folder of then that holds a program (`python FOLDER`), where it lies now."""
+    place = restored.place_of(argument)
+    return place if place is not None and (place / "__main__.py").exists() else argument
 
 
 def _with_script(
@@ -134,7 +139,7 @@ def _with_script(
     if _is_tool(entry, target):
         place: Path | None = python.parent / os.path.basename(target)  # noqa: PTH119 - a text
     else:
-        place = restored.place_of(target)
+        place = restored.place_of(str(entry.get("resolved") or target)) or restored.place_of(target)
     if place is None:
         raise UsageError(_give_it(f"its script {target} is not part of the captured code"))
     for at, argument in enumerate(arguments):

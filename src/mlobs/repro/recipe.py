@@ -20,13 +20,20 @@ from typing import Any, NamedTuple
 from msgspec import convert
 
 from mlobs.events import Snapshot, Tags
-from mlobs.journal.store import RunFolder
 from mlobs.read.record import RunRecord, liveness, read_run
 from mlobs.repro.dataset_comparison import VERIFIABLE
 from mlobs.repro.entry import ENTRY
+from mlobs.repro.entry_point import entry_point
 from mlobs.repro.gpus import Gpus
 from mlobs.repro.native import machine_key
-from mlobs.repro.uncaptured import UNCAPTURED, uncaptured_files
+from mlobs.repro.parts import (
+    code_parts,
+    code_roots,
+    edited_code,
+    root_of,
+    uncaptured,
+    unknown_imports,
+)
 from mlobs.text import json_bytes
 
 RECIPE_TAG, MACHINE_TAG = "mlobs.recipe", "mlobs.machine"
@@ -79,28 +86,6 @@ def is_below(record: RunRecord, root: RunRecord) -> bool:
     return parent == root.run_id
 
 
-def root_of(record: RunRecord) -> RunRecord:
-    """Return the run that holds the snapshot of a run's program: itself, or the one around it."""
-    seen = {record.run_id}
-    while ENTRY not in record.snapshots and record.parent_run_id and record.parent_run_id not in seen:
-        seen.add(record.parent_run_id)
-        parent: RunFolder = record.folder.sibling(record.parent_run_id)
-        above = read_run(parent, liveness()) if parent.path.is_dir() else None
-        if above is None:
-            break
-        record = above
-    return record
-
-
-def code_parts(root: RunRecord) -> dict[str, Snapshot]:
-    """Return the parts of the snapshot that hold code, by the place they have below the main folder."""
-    return {
-        part.partition("/")[2]: one
-        for part, one in root.snapshots.items()
-        if part == "code" or part.startswith("code/")
-    }
-
-
 def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str]]:
     """The recipe as plain values, and what is not known of it."""
     missing = []
@@ -109,8 +94,7 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         if one is None or one.missing is not None:
             missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
     missing += [f"{one.part}: {one.missing}" for one in code_parts(root).values() if _is_lost_root(one)]
-    beside, unread = _beside(root)
-    missing += unread
+    missing += [*unknown_imports(root), *edited_code(root), *_resumed(root)]
     weak = [
         f"dataset {one.name}: {one.strength} only"
         for one in record.datasets
@@ -119,11 +103,12 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
     if missing or weak:
         return {}, [*missing, *weak]
     seeds = root.snapshots.get("seeds")
-    entry = root.snapshots[ENTRY].facts
+    entry, roots = root.snapshots[ENTRY].facts, code_roots(root)
     start = record.start
     parts = {
-        "code": {place: one.facts.get("tree") for place, one in code_parts(root).items()},
-        "entry": entry_point(entry),
+        "code": {place: one.tree for place, one in roots.items()},
+        "beside": {one.place: one.digest for one in uncaptured(root)},
+        "entry": entry_point(entry, tuple(roots.values())),
         "cells": _cells(root),
         "params": record.params,
         "datasets": sorted([one.context, one.name, one.fingerprint] for one in record.datasets),
@@ -133,21 +118,13 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         "world_size": start.world_size if start is not None else 1,
         "number": start.number if start is not None else 0,
     }
-    return (parts | {"beside": beside} if beside else parts), []
+    return parts, []
 
 
-def _beside(root: RunRecord) -> tuple[dict[str, str], list[str]]:
-    """The digests of files that ran and were not captured, by place, and of which it is not known."""
-    one = root.snapshots.get(UNCAPTURED)
-    if one is None:
-        return {}, []
-    if one.missing is not None:
-        return {}, [f"{UNCAPTURED}: {one.missing}"]
-    files = uncaptured_files(one.facts)
-    known = {file.place: file.digest for file in files if file.digest is not None}
-    return known, [
-        f"{file.path} was imported and not captured: {file.reason}" for file in files if file.digest is None
-    ]
+def _resumed(root: RunRecord) -> list[str]:
+    """Say that a run is the work of several programs, if it is: the snapshot is of the last one."""
+    attempts = root.latest.attempt if root.latest is not None else 1
+    return [f"the run was resumed: {attempts} programs made it"] if attempts > 1 else []
 
 
 def _machine(root: RunRecord) -> str | None:
@@ -155,21 +132,6 @@ def _machine(root: RunRecord) -> str | None:
     if native is None or native.missing is not None:
         return None
     return machine_key(native.facts, convert(gpus.facts, Gpus) if gpus and not gpus.missing else None)
-
-
-def entry_point(facts: Mapping[str, Any]) -> list[Any]:
-    """The entry point, wherever it lies: kind, name, function, and the program's own arguments."""
-    target = str(facts.get("target", ""))
-    command = list(facts.get("command", ()))
-    name = _last_part(target)
-    if facts.get("kind") == "notebook":  # its kernel's arguments are names of temporary files
-        return ["notebook", name, None, []]
-    found = next((at for at, one in enumerate(command) if at and _last_part(one) == name), 0)
-    return [facts.get("kind"), name, facts.get("function"), command[found + 1 :]]
-
-
-def _last_part(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _is_lost_root(one: Snapshot) -> bool:

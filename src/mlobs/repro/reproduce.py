@@ -18,8 +18,10 @@ from mlobs.repro.causes import causes, code_changes, spread
 from mlobs.repro.comparison import Comparison, Tolerance, compare
 from mlobs.repro.data_check import DataCheck, check_data
 from mlobs.repro.launch import launch_environment, unwinding
+from mlobs.repro.lending import lend, links_outside
+from mlobs.repro.live_code import live_code
 from mlobs.repro.material import Material, readable
-from mlobs.repro.program import Restored, command_of, folder_of, import_path, links, started_in
+from mlobs.repro.program import Restored, absent, command_of, folder_of, import_path, started_in
 from mlobs.repro.report import ReproReport
 from mlobs.repro.rerun import Repetition, own_package, repeat, variables_of
 from mlobs.repro.verdict import judge
@@ -100,6 +102,7 @@ class _Reproduction:
         self._obstacles: list[str] = []
         self._causes: list[str] = []
         self._data = DataCheck()
+        self._restored: Restored | None = None
         self._repetitions: list[Repetition] = []
         self._comparisons: list[Comparison] = []
 
@@ -128,11 +131,11 @@ class _Reproduction:
         self._obstacles += [] if wishes.command else material.missing()
         self._obstacles += [*material.edited(), *material.changed_since()]
         self._notes += material.written()
-        restored = self._restore()
+        self._restored = restored = self._restore()
         python = self._environment()
         cwd = folder_of(material.entry, restored, self._folder / "cwd")
         cwd.mkdir(parents=True, exist_ok=True)
-        self._link(restored, cwd)
+        self._lend(restored, cwd)
         if wishes.check_data:
             self._data = check_data(material.run.datasets, self._tell)
             self._checks += self._data.confirmed
@@ -214,19 +217,20 @@ class _Reproduction:
         programs = os.pathsep.join([str(python.parent), variables.get("PATH", os.defpath)])
         return {**variables, "PYTHONPATH": path, "PATH": programs}
 
-    def _link(self, restored: Restored, cwd: Path) -> None:
-        """Put links to data into the restored folder: recorded datasets, and what was asked for."""
-        entry = self._material.entry
-        sources = [
-            one.source for one in self._material.run.datasets if one.source and "://" not in one.source
-        ]
+    def _lend(self, restored: Restored, cwd: Path) -> None:
+        """Put data into the restored folder: datasets, what was not packed, and what was asked for."""
+        entry, material = self._material.entry, self._material
+        sources = [one.source for one in material.run.datasets if one.source and "://" not in one.source]
         files = [(root.path, one.path) for root in restored.roots for one in root.excluded]
         sources += [os.path.join(*one) for one in files if not one[1].endswith("/")]  # noqa: PTH118 - texts
-        sources += [one.path for one in self._material.uncaptured]
-        sources += [os.path.join(started_in(entry), one) for one in self._wishes.link]  # noqa: PTH118 - texts
-        for place, source in links(sources, entry, restored, cwd).items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(source)
+        sources += [one.path for one in material.uncaptured]
+        linked = [os.path.join(started_in(entry), one) for one in self._wishes.link]  # noqa: PTH118 - texts
+        try:
+            self._notes += lend(absent(linked, entry, restored, cwd), max_bytes=0)
+            self._notes += lend(absent(sources, entry, restored, cwd))
+            self._notes += links_outside(restored.folder)
+        except OSError as error:
+            raise UsageError(f"the program's data cannot be put into {restored.folder}: {error}") from error
 
     def _repeat(self, command: Sequence[str], cwd: Path, variables: Mapping[str, str], number: int) -> bool:
         """Run it once more; True when there is no use in another time."""
@@ -274,16 +278,16 @@ class _Reproduction:
         )
 
     def _other_code(self, runs: Sequence[RunRecord]) -> list[str]:
-        """Which code a repetition took from elsewhere, as another command may.
+        """Which code repetitions took from elsewhere, as another command may.
 
-        What was restored is as recorded, which was checked then; links to data lie in it now.
+        What was restored is as recorded, which was checked then; data lies beside it now.
         """
-        if not runs:
+        if not runs or self._restored is None:
             return []
         again = Material.of(runs[0])
-        if any(root.path.startswith(str(self._folder.resolve())) for root in again.roots):
-            return []
-        return code_changes(self._material, again)
+        is_restored = any(one.path.startswith(str(self._folder.resolve())) for one in again.roots)
+        live = [line for run in runs for line in live_code(self._restored, run)]
+        return [*dict.fromkeys(live), *([] if is_restored else code_changes(self._material, again))]
 
     def _likely(self, runs: Sequence[RunRecord], shown: Comparison | None) -> list[str]:
         if shown is None or shown.is_identical or not runs:

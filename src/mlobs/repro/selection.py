@@ -64,6 +64,7 @@ class Selection:
     taken: dict[bytes, os.stat_result | None] = field(default_factory=dict)
     excluded: dict[bytes, Excluded] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    is_cut: bool = False
 
     def consider(self, names: Iterable[bytes]) -> None:
         """Decide on files, the smallest first: it is the large ones that do not fit."""
@@ -88,7 +89,10 @@ class Selection:
         self.excluded[name] = Excluded(masked(shown(name)), size, digest, reason)
 
     def leave_out_folders(self, names: Iterable[bytes]) -> list[bytes]:
-        """Return the files that lie in no folder of outputs or made files; of the others list the folder."""
+        """Return the files that lie in no folder of outputs or made files; of the others list the folder.
+
+        They are at most as many as may be new, code before all else.
+        """
         kept, folders = [], Counter[tuple[bytes, str]]()
         for name in names:
             found = self._made_folder(name)
@@ -104,7 +108,8 @@ class Selection:
             self.warn(
                 f"{len(kept) - self.limits.files} of {len(kept)} new files were left out: they are too many"
             )
-        return kept[: self.limits.files]
+        self.is_cut = sum(map(is_code, kept)) > self.limits.files
+        return sorted(kept, key=lambda name: (not is_code(name), name))[: self.limits.files]
 
     def changed_while_read(self) -> list[bytes]:
         """The taken files that are not now as they were before they were read."""

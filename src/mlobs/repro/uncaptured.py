@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from mlobs.repro.code_root import CodeRoot, shown
+from mlobs.repro.code_root import KEPT, CodeRoot, shown
 from mlobs.repro.code_secrets import has_secret_name, holds_secret
 from mlobs.repro.git import user_git
 from mlobs.repro.git_repository import find_repository
 from mlobs.repro.places import is_too_wide
-from mlobs.repro.selection import content_digest, is_made_name
+from mlobs.repro.selection import SECRET_INSIDE, SECRET_NAME, content_digest, is_made_name
 
 UNCAPTURED = "uncaptured"  # the part of the snapshot that names such files
 
@@ -37,6 +37,11 @@ def uncaptured_files(facts: Mapping[str, Any]) -> tuple[UncapturedFile, ...]:
     return msgspec.convert(facts.get("files", ()), tuple[UncapturedFile, ...])
 
 
+def module_files(facts: Mapping[str, Any]) -> list[Path]:
+    """Return the files of the program's own modules, from the facts of what was loaded."""
+    return [Path(folder, name) for folder, names in facts.get("own", {}).items() for name in names]
+
+
 def folders_outside(roots: Sequence[CodeRoot], modules: Iterable[Path], script: Path | None) -> list[Path]:
     """Return from which folders, or as which files, modules were loaded that no root is around.
 
@@ -45,7 +50,7 @@ def folders_outside(roots: Sequence[CodeRoot], modules: Iterable[Path], script: 
     """
     own = script.resolve() if script is not None else None
     outside = (path for path in _resolved(modules) if path != own and _root_around(roots, path) is None)
-    return sorted({_import_root(path) for path in outside})
+    return sorted({_to_capture(path) for path in outside})
 
 
 def find_uncaptured(roots: Sequence[CodeRoot], modules: Iterable[Path]) -> list[UncapturedFile]:
@@ -68,20 +73,24 @@ def find_uncaptured(roots: Sequence[CodeRoot], modules: Iterable[Path]) -> list[
 
 def _why_left_out(roots: Sequence[CodeRoot], root: CodeRoot, path: Path) -> str | None:
     below = path.relative_to(root.path)
-    names = [below.as_posix(), *(f"{folder.as_posix()}/" for folder in below.parents)]
+    names = [below.as_posix()]
+    for folder in below.parents[:-1]:
+        names += [f"{folder.as_posix()}/", folder.as_posix()]  # the latter is an archive
     excluded = {one.path: one.reason for other in roots if other.path == root.path for one in other.excluded}
-    for name in map(shown, names):
-        if name in excluded:
-            return excluded[name]
+    reason = next((excluded[name] for name in map(shown, names) if name in excluded), None)
+    if reason is not None:
+        return None if reason.endswith(KEPT) else reason
     if root.kind == "plain" and any(is_made_name(os.fsencode(folder)) for folder in below.parent.parts):
         return "it lies in a folder of outputs, caches or libraries"
-    return None
+    return "there were more files than are looked at" if root.is_cut else None
 
 
 def _uncaptured(root: CodeRoot, path: Path, reason: str) -> UncapturedFile:
     name = path.relative_to(root.path).as_posix()
     place = f"{root.place}/{name}" if root.place else name
-    return UncapturedFile(shown(str(path)), shown(place), reason, _digest(path, os.fsencode(name)))
+    is_secret = reason in (SECRET_NAME, SECRET_INSIDE)
+    digest = None if is_secret else _digest(path, os.fsencode(name))
+    return UncapturedFile(shown(str(path)), shown(place), reason, digest)
 
 
 def _digest(path: Path, name: bytes) -> str | None:
@@ -93,8 +102,8 @@ def _digest(path: Path, name: bytes) -> str | None:
 
 
 def _resolved(modules: Iterable[Path]) -> list[Path]:
-    """Where modules lie; a file that is a link stays one, as its name is what was imported."""
-    return sorted({path.parent.resolve() / path.name for path in modules})
+    """Where modules lie: what a link leads to is what ran."""
+    return sorted({path.resolve() for path in modules})
 
 
 def _root_around(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
@@ -110,6 +119,13 @@ def _root_around(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
 def _innermost(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
     around = [root for root in roots if path.is_relative_to(root.path)]
     return max(around, key=lambda one: len(one.path), default=None)
+
+
+def _to_capture(path: Path) -> Path:
+    """The folder that a module was found in, or the repository below it that the module lies in."""
+    repository = next((one for one in path.parents if (one / ".git").exists()), None)
+    folder = _import_root(path)
+    return repository if repository is not None and folder in repository.parents else folder
 
 
 def _import_root(path: Path) -> Path:

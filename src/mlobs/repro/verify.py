@@ -14,7 +14,7 @@ from mlobs.repro.material import Material
 from mlobs.repro.recipe import RECIPE_TAG, Recipe, recipe_of
 from mlobs.repro.report import ReproReport
 from mlobs.repro.verdict import Verdict, judge
-from mlobs.repro.whole_run import load_whole_run
+from mlobs.repro.whole_run import is_being_captured, load_whole_run, when_captured
 
 
 def verify(
@@ -99,7 +99,11 @@ def _latest_like(first: RunRecord, recipe: Recipe, store: StoreLike) -> RunRecor
     for folder in open_store(store).runs():
         if folder.run_id != first.run_id:
             record = read_run(folder, is_alive)
-            if record is not None and record.status == first.status and _key_of(record) == recipe.key:
+            if record is None or record.status != first.status:
+                continue
+            if is_being_captured(record):
+                record = when_captured(record)
+            if _key_of(record) == recipe.key:
                 found.append(record)
     if not found:
         raise UsageError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from mlobs.events import Tags
 from mlobs.journal.locks import is_locked
 from mlobs.journal.store import RunFolder, Store
 from mlobs.read.location import StoreLike
 from mlobs.read.record import RunRecord, liveness, load_run, read_run
 from mlobs.repro.entry import ENTRY
-from mlobs.repro.recipe import is_named, root_of
+from mlobs.repro.parts import root_of
+from mlobs.repro.recipe import MACHINE_TAG, is_named, recipe_tags
 
 CAPTURE_S = 60.0  # a sender is the last that a busy machine serves; alone it takes 0.5 s
 _LOOK_S = 0.1
@@ -75,9 +77,14 @@ def _is_of_latest(root: RunRecord, part: str) -> bool:
 def _is_unnamed(root: RunRecord) -> bool:
     """Tell whether the last word on a run that has ended, and on those below it, is missing: its recipe.
 
-    One that was resumed has that of the attempt before.
+    One that was resumed has the word of the attempt before.
     """
-    return root.end is not None and not is_named(root)
+    if root.end is None or root.latest is None or recipe_tags(root) is None:
+        return False
+    if root.latest.attempt == 1 or not is_named(root):
+        return not is_named(root)
+    said = (one for one in root.events() if isinstance(one, Tags) and MACHINE_TAG in one.values)
+    return all(one.at < root.latest.at for one in said)
 
 
 def _age_s(folder: RunFolder) -> float:

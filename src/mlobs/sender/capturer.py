@@ -183,7 +183,8 @@ class Capturer:
 
     def _settle_late(self, folder: RunFolder) -> None:
         """Name the recipe of a run that has ended after the one around it; others wait for the end."""
-        from mlobs.repro.recipe import is_named, root_of
+        from mlobs.repro.parts import root_of
+        from mlobs.repro.recipe import is_named
 
         run = read_run(folder, liveness())
         if run is None or run.parent_run_id is None:
@@ -231,12 +232,13 @@ class Capturer:
 
         from mlobs.repro.capture import capture_modules, record
         from mlobs.repro.code_root import CodeRoot
-        from mlobs.repro.recipe import code_parts
+        from mlobs.repro.parts import code_parts
 
         modules = run.snapshots.get("modules")
         if modules is None or run.latest is None:
             return False
-        roots = [convert(one.facts, CodeRoot) for one in code_parts(run).values() if one.missing is None]
+        parts = [one for one in code_parts(run).values() if one.missing is None and one.at >= run.latest.at]
+        roots = [convert(one.facts, CodeRoot) for one in parts]
         captured = capture_modules(
             Store(folder.store), run.latest, _entry(run), modules.facts, roots, is_full=level == "full"
         )
