@@ -28,6 +28,8 @@ def summary(one: Snapshot) -> str:
             return f"{count} file{'s' * (count != 1)} of its own code" + _listed(
                 "edited", facts.get("changed", ())
             )
+        case "uncaptured":
+            return "; ".join(f"{one['path']}: {one['reason']}" for one in facts.get("files", ()))
         case _:
             shown = {name: value for name, value in facts.items() if name not in ("file", "size_bytes")}
             return (

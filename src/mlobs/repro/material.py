@@ -23,6 +23,7 @@ from mlobs.repro.parts import (
     changed_late,
     code_parts,
     code_roots,
+    earlier_programs,
     edited_modules,
     facts_of,
     root_of,
@@ -148,8 +149,8 @@ class Material:
         return uncaptured(self.root)
 
     def unread(self) -> tuple[str, ...]:
-        """Say of which imports nobody can tell."""
-        return tuple(unknown_imports(self.root))
+        """Say of which code nobody can tell: imports, and that of the programs before the last."""
+        return (*unknown_imports(self.root), *earlier_programs(self.root))
 
     def written(self) -> list[str]:
         """Say which other files were written in that time: what the program puts out beside its code."""

@@ -74,6 +74,12 @@ def unknown_imports(root: RunRecord) -> list[str]:
     return said
 
 
+def earlier_programs(root: RunRecord) -> list[str]:
+    """Say that a run is the work of several programs, if it is: the snapshot is of the last one."""
+    attempts = root.latest.attempt if root.latest is not None else 1
+    return [f"the run was resumed: {attempts} programs made it"] if attempts > 1 else []
+
+
 def changed_late(root: RunRecord) -> list[str]:
     """Return which captured files changed between the program's start and their capture, a line each."""
     warnings = [line for one in code_roots(root).values() for line in one.warnings]

@@ -29,6 +29,7 @@ from mlobs.repro.native import machine_key
 from mlobs.repro.parts import (
     code_parts,
     code_roots,
+    earlier_programs,
     edited_code,
     root_of,
     uncaptured,
@@ -94,7 +95,7 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         if one is None or one.missing is not None:
             missing.append(f"{part}: {one.missing if one is not None else 'not captured'}")
     missing += [f"{one.part}: {one.missing}" for one in code_parts(root).values() if _is_lost_root(one)]
-    missing += [*unknown_imports(root), *edited_code(root), *_resumed(root)]
+    missing += [*unknown_imports(root), *edited_code(root), *earlier_programs(root)]
     weak = [
         f"dataset {one.name}: {one.strength} only"
         for one in record.datasets
@@ -119,12 +120,6 @@ def _parts(record: RunRecord, root: RunRecord) -> tuple[dict[str, Any], list[str
         "number": start.number if start is not None else 0,
     }
     return parts, []
-
-
-def _resumed(root: RunRecord) -> list[str]:
-    """Say that a run is the work of several programs, if it is: the snapshot is of the last one."""
-    attempts = root.latest.attempt if root.latest is not None else 1
-    return [f"the run was resumed: {attempts} programs made it"] if attempts > 1 else []
 
 
 def _machine(root: RunRecord) -> str | None:
