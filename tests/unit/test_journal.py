@@ -1,8 +1,10 @@
 """The journal keeps what it was given: whatever the thread, the fork, the signal or the file's way."""
 
+import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +182,122 @@ def test_the_end_is_known_while_the_file_grows(tmp_path, monkeypatch):
 
     assert ends == [SEGMENT_BYTES]
     assert writer.end() > SEGMENT_BYTES
+
+
+def descriptors_of(path):
+    """The descriptors of this process that are open on a file."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the folder itself
+            if os.path.samestat(os.fstat(int(entry.name)), path.stat()):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def taken_over(tmp_path):
+    """A function that closes a file's descriptors as a stranger does; another file takes each number."""
+    opened = []
+
+    def take_over(path):
+        for number in descriptors_of(path):
+            other = tmp_path / f"other-{number}"
+            other.write_bytes(b"somebody else's")
+            with other.open("ab") as file:
+                os.dup2(file.fileno(), number)
+            opened.append((number, other))
+        assert opened
+        return opened
+
+    yield take_over
+    for number, _ in opened:
+        os.close(number)
+
+
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+
+
+@NEEDS_PROC
+@BOTH_WAYS
+@pytest.mark.parametrize("more", [0, 10, 10_000])
+def test_a_file_that_took_the_number_of_ours_is_never_touched(tmp_path, taken_over, mapped, more):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    writer.append(point(0))
+    others = taken_over(writer.path)
+    for value in range(1, 1 + more):
+        writer.append(point(value))
+    end = writer.end()
+    writer.close()
+
+    assert values_of(writer.path) == list(range(1 + more))
+    assert writer.path.stat().st_size == end
+    for number, path in others:
+        assert path.read_bytes() == b"somebody else's"
+        assert os.path.samestat(os.fstat(number), path.stat())
+
+
+@NEEDS_PROC
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@BOTH_WAYS
+def test_a_forked_child_closes_no_file_that_took_the_number_of_ours(tmp_path, taken_over, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    ((number, path),) = taken_over(writer.path)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(not os.path.samestat(os.fstat(number), path.stat()))
+
+    assert os.waitpid(pid, 0)[1] == 0
+    writer.close()
+
+
+@BOTH_WAYS
+def test_a_journal_whose_folder_is_moved_is_whole_there(tmp_path, mapped):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    writer = Writer(folder, "r", mapped=mapped)
+    writer.append(point(0))
+    folder.rename(tmp_path / "moved")
+    for value in range(1, 10_000):
+        writer.append(point(value))
+    end = writer.end()
+    writer.close()
+
+    moved = tmp_path / "moved" / writer.path.name
+    assert values_of(moved) == list(range(10_000))
+    assert moved.stat().st_size == end
+
+
+@NEEDS_PROC
+@BOTH_WAYS
+def test_a_file_holds_one_descriptor_while_it_is_open_and_none_afterwards(tmp_path, mapped):
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    assert len(descriptors_of(writer.path)) == 1
+    for value in range(10_000):
+        writer.append(point(value))
+    assert len(descriptors_of(writer.path)) == 1
+    writer.close()
+
+    assert descriptors_of(writer.path) == []
+
+
+@NEEDS_PROC
+@BOTH_WAYS
+def test_a_program_without_free_descriptors_closes_its_files(tmp_path, mapped):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    writer = Writer(tmp_path, "r", mapped=mapped)
+    writer.append(point(0))
+    end = writer.end()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            (tmp_path / "more").open("w")
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert writer.path.stat().st_size == end
+    assert descriptors_of(writer.path) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -2,7 +2,7 @@
 
 Every new file and folder takes the permissions of the folder that it lies in, whatever the umask. A
 store that mlobs makes is its owner's; one that lies in a folder that was made for a team, such as
-`mkdir -m 2770 store`, is the team's.
+`mkdir -m 2770 store`, is the team's. No file gets the number of a standard stream that is closed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 _PRIVATE, _PRIVATE_FILE = 0o700, 0o600
 _OPENLY = 0o666  # of the permissions of a folder, those that a file can have
+_STREAMS = 3  # descriptors below are standard input, output and error, also where they are closed
 
 
 def make_store(path: Path) -> None:
@@ -49,17 +50,48 @@ def open_file(path: Path | str, flags: int) -> int:
     Raises:
         OSError: it cannot be opened.
     """
-    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+        fd = _opened(path, flags | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         if flags & os.O_EXCL:
             raise
-        return os.open(path, flags & ~os.O_CREAT)
+        return open_existing(path, flags)
     wanted = (Path(path).parent.stat().st_mode & _OPENLY) | _PRIVATE_FILE
     if hasattr(os, "fchmod") and wanted != os.fstat(fd).st_mode & _OPENLY:
         os.fchmod(fd, wanted)
     return fd
+
+
+def open_existing(path: Path | str, flags: int) -> int:
+    """Open a file that is there; return its descriptor.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return _opened(path, flags & ~os.O_CREAT)
+
+
+def _opened(path: Path | str, flags: int) -> int:
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags, _PRIVATE_FILE)
+    while fd < _STREAMS:
+        fd = _moved_up(fd)
+    return fd
+
+
+def _moved_up(fd: int) -> int:
+    """Leave the number of a closed stream to the null device, which takes nothing; return another.
+
+    A C library writes its warnings to descriptor 2, whatever that is. Just to move away would leave the
+    number to what is opened next: the copy that a map makes of its descriptor, the pipe to the sender.
+    """
+    moved = os.dup(fd)
+    null = os.open(os.devnull, os.O_RDONLY)  # to write there fails as it did before
+    try:
+        os.dup2(null, fd, inheritable=False)
+    finally:
+        os.close(null)
+    return moved
 
 
 def make_young(path: Path) -> None:
