@@ -52,6 +52,7 @@ class Opened:
     _parent: Opened | None = None
     thread: threading.Thread = field(default_factory=threading.current_thread)
     is_apart: bool = False
+    noted: Ending = FINISHED
     function: str | None = None
     _pid: int = field(default_factory=os.getpid)
     _is_closed: bool = False
@@ -165,6 +166,17 @@ class Opened:
                 ) from error
             self._seal(ending)
 
+    def note(self, ending: Ending) -> None:
+        """The program is about to end in this way, unless it goes on recording here."""
+        if self.is_open:
+            self.noted, self.append = ending, self._append_after_exit
+
+    def _append_after_exit(self, event: Event) -> None:
+        """Keep the event, as ever; no call pays for this look before somebody has called `sys.exit`."""
+        if self.is_open and program().goes_on():
+            self.noted, self.append = FINISHED, self.writer.append
+        self.writer.append(event)
+
     def _describe(self, ending: Ending) -> None:
         """Record what the process has loaded, unless a signal leaves no time for it."""
         if ending.reason in ("SIGTERM", "SIGHUP"):
@@ -193,10 +205,6 @@ class Opened:
                 current.leave(self.face)
                 self._close()
                 release_worker()
-
-    def mark(self) -> int:
-        """A number that grows with every recorded event."""
-        return self.writer.end()
 
     def _close(self) -> None:
         """Wait for delivery within the process's budget, and say what is where."""

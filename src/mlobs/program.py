@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import count
@@ -32,12 +34,13 @@ class OpenRun(Protocol):
     """What the program does to its runs when it ends.
 
     `face` is what its users hold of the run, `thread` is where it was opened. `is_apart`: it is
-    current nowhere but where it was opened.
+    current nowhere but where it was opened. `noted` is how it ends if nobody says otherwise.
     """
 
     face: Any
     thread: threading.Thread
     is_apart: bool
+    noted: Ending
 
     @property
     def is_child(self) -> bool:
@@ -57,8 +60,8 @@ class OpenRun(Protocol):
         """Record the end, if need be, and wait for delivery within the budget."""
         ...
 
-    def mark(self) -> int:
-        """A number that grows with every recorded event."""
+    def note(self, ending: Ending) -> None:
+        """The program is about to end in this way, unless it goes on recording."""
         ...
 
 
@@ -72,12 +75,12 @@ class Program:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.signal: str | None = None
-        self.exit_note: tuple[Ending, dict[str, int]] = FINISHED, {}
         self.runs: dict[str, OpenRun] = {}
         self.budget = Budget()
         self.numbers = count(1)  # of the runs that this process opens
         self._senders: dict[str, Sending] = {}
         self._lock = threading.RLock()
+        self._is_over = False
 
     def sending(self, delivery: Literal["process", "thread"], store: Store, patience: Patience) -> Sending:
         """The one sender of this program for this way of delivery; made, not started."""
@@ -99,8 +102,29 @@ class Program:
             raise
 
     def note_exit(self, ending: Ending) -> None:
-        """Somebody called `sys.exit`, which means this; it counts if nothing more is recorded afterwards."""
-        self.exit_note = ending, {run_id: run.mark() for run_id, run in self.runs.items()}
+        """Somebody called `sys.exit`, which means this, unless the program catches it and goes on."""
+        for run in list(self.runs.values()):
+            run.note(ending)
+        atexit.unregister(self._reach_end)
+        atexit.register(self._reach_end)  # before all other hooks: what they record is no sign of going on
+
+    def goes_on(self) -> bool:
+        """Tell whether this is a place that a program does not come to on the way out of `sys.exit`.
+
+        Such are: the main thread, outside of what handles the exit and of exit hooks.
+        """
+        if self._is_over or threading.current_thread() is not threading.main_thread():
+            return False
+        error, seen = sys.exc_info()[1], set[int]()
+        while error is not None and id(error) not in seen:
+            if isinstance(error, SystemExit):
+                return False
+            seen.add(id(error))  # somebody may have tied them into a circle
+            error = error.__context__
+        return True
+
+    def _reach_end(self) -> None:
+        self._is_over = True
 
     def end_all(self, ending: Ending, *, opened_in: threading.Thread | None = None) -> None:
         """Record the end of every open run, or of those that a thread opened, without waiting."""
@@ -112,9 +136,8 @@ class Program:
         """The interpreter exits in good order: finish what is still open, and wait within the budget."""
         if os.getpid() != self.pid:
             return
-        noted, marks = self.exit_note
-        for run_id, run in reversed(list(self.runs.items())):  # who waits for its children comes after them
-            run.close(noted if marks.get(run_id) == run.mark() else FINISHED)
+        for run in reversed(list(self.runs.values())):  # who waits for its children comes after them
+            run.close(run.noted)
         for sending in self._senders.values():
             sending.close(self.budget.left_s())
 

@@ -17,6 +17,7 @@ from mlobs.handle import Carried, attached, carried
 from mlobs.opened import BackendRef, Opened
 from mlobs.program import Ending
 from mlobs.recorder import Recorder
+from mlobs.values import repr_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # of the type checkers; typing has it from 3.11 on
@@ -64,13 +65,21 @@ class Run(Recorder):
         """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
 
         Then it says what each backend has, and what to type for the rest. A child run does not
-        wait. Repeating it does nothing.
+        wait. Repeating it does nothing. `status` may be written in any case; what is none of its
+        words counts as FAILED.
         """
-        if status not in _ENDS:
-            problem = f"status is {status!r}; expected {', '.join(_ENDS)}"
+        known = _known(status)
+        if known is not None:
+            self._opened.close(Ending(known, reason, traceback))
+            return
+        problem = (
+            f"status is {repr_of(status)}, so the run counts as FAILED; expected FINISHED, FAILED, KILLED or "
+            "CRASHED - type: run.finish('FAILED'), or run.finish() for a success"
+        )
+        try:
             self._troubles.report("finish", status, UsageError(problem))
-            status, reason = "FINISHED", reason or problem
-        self._opened.close(Ending(status, reason, traceback))
+        finally:
+            self._opened.close(Ending("FAILED", reason or problem, traceback))
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has, and has not, by its name; reads the delivery state from the disk."""
@@ -143,6 +152,12 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<mlobs.RunHandle {self.run_id}>"
+
+
+def _known(status: object) -> Status | None:
+    """The word that is meant, None if it is none."""
+    word = status.upper() if isinstance(status, str) else ""
+    return next((one for one in _ENDS if one == word), None)
 
 
 def current_run() -> Run | None:

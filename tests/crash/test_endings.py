@@ -33,6 +33,32 @@ ENDINGS = {
     "a sys.exit(3) that was caught": (
         "run = tracker.start_run()\ntry: sys.exit(3)\nexcept SystemExit: pass\nrun.log_metric('a', 1)",
         0, "FINISHED", ""),
+    "a sys.exit(3) that was caught, then sys.exit(4)": (
+        ("run = tracker.start_run()\ntry: sys.exit(3)\nexcept SystemExit: pass\n"
+        "run.log_metric('a', 1)\nsys.exit(4)"),
+        4, "FAILED", "sys.exit(4)"),
+    "a record on the way out of sys.exit(3)": (
+        "run = tracker.start_run()\ntry: sys.exit(3)\nfinally: run.log_metric('a', 1)",
+        3, "FAILED", "sys.exit(3)"),
+    "a record while something else is handled on the way out": (
+        ("run = tracker.start_run()\ntry: sys.exit(3)\nfinally:\n"
+        " try: 1 / 0\n except ZeroDivisionError: run.log_text('a', 'b')"),
+        3, "FAILED", "sys.exit(3)"),
+    "a sys.exit(3) that is let through after a record": (
+        "run = tracker.start_run()\ntry: sys.exit(3)\nexcept SystemExit:\n run.set_tag('a', 1)\n raise",
+        3, "FAILED", "sys.exit(3)"),
+    "a record by another thread behind sys.exit(3)": (
+        "run = tracker.start_run()\nthreading.Timer(0.2, run.log_metric, ('a', 1)).start()\nsys.exit(3)",
+        3, "FAILED", "sys.exit(3)"),
+    "a record by an exit hook behind sys.exit(3)": (
+        "import atexit\nrun = tracker.start_run()\natexit.register(run.log_metric, 'a', 1)\nsys.exit(3)",
+        3, "FAILED", "sys.exit(3)"),
+    "a record by another task that sys.exit(3) cancels": (
+        ("import asyncio\nrun = tracker.start_run()\n"
+        "async def other():\n try: await asyncio.sleep(9)\n finally: run.log_metric('a', 1)\n"
+        "async def main():\n task = asyncio.create_task(other())\n await asyncio.sleep(0)\n sys.exit(3)\n"
+        "asyncio.run(main())"),
+        3, "FAILED", "sys.exit(3)"),
     "Ctrl-C in the context": (
         "with tracker.start_run(): signal.raise_signal(signal.SIGINT)", -2, "KILLED", "SIGINT"),
     "Ctrl-C": ("tracker.start_run()\nsignal.raise_signal(signal.SIGINT)", -2, "KILLED", "SIGINT"),

@@ -208,12 +208,30 @@ def test_the_first_end_counts(run, caplog):
     assert "has ended (FAILED)" in caplog.messages[-1]
 
 
-def test_an_end_that_nobody_could_read_is_not_written(run, caplog):
-    run.finish("COMPLETED")
+@pytest.mark.parametrize("status", ["COMPLETED", "ok", "", 0, 1, True, None, np.zeros(3)], ids=repr)
+def test_an_end_in_an_unknown_word_is_no_success(run, status, caplog):
+    run.finish(status)
 
-    assert "expected FINISHED, FAILED, KILLED" in caplog.messages[0]
-    assert record(run).status == "FINISHED"
-    assert "COMPLETED" in record(run).reason
+    assert "so the run counts as FAILED; expected FINISHED, FAILED, KILLED or CRASHED" in caplog.messages[0]
+    assert "type: run.finish('FAILED')" in caplog.messages[0]
+    assert record(run).status == run.status == "FAILED"
+    assert record(run).reason.startswith(f"status is {status!r}")
+
+
+@pytest.mark.parametrize("status", ["failed", "Failed", "FAILED"])
+def test_a_known_end_may_be_written_in_any_case(run, status, caplog):
+    run.finish(status, "no data")
+
+    assert caplog.messages == []
+    assert (record(run).status, record(run).reason) == ("FAILED", "no data")
+
+
+def test_with_on_error_raise_an_unknown_word_ends_the_run_all_the_same(tmp_path):
+    run = mlobs.Tracker("unit", store=tmp_path / "store", on_error="raise").start_run()
+    with pytest.raises(UsageError, match="status is 'done'"):
+        run.finish("done")
+
+    assert (record(run).status, run.is_open) == ("FAILED", False)
 
 
 def test_threads_share_a_run(run):
