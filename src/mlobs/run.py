@@ -94,6 +94,9 @@ class Run(Recorder):
         return self._opened.backend_ref(backend)
 
     def __enter__(self) -> Self:
+        """Make the run current here, unless it is; leaving ends it, and what was current is so again."""
+        if self.is_open and not current.is_innermost(self):
+            current.enter(self)
         return self
 
     def __exit__(
@@ -163,8 +166,8 @@ def _known(status: object) -> Status | None:
 def current_run() -> Run | None:
     """The run that module-level calls go to here, or None.
 
-    That is the run opened last in this context; in a thread started without a copied context, the
-    process's one open run.
+    That is the run that was opened, or entered by `with`, last in this context; in a thread started
+    without a copied context, the process's one open run.
     """
     run = current.current()
     return run if isinstance(run, Run) else None

@@ -101,6 +101,79 @@ def test_tasks_each_have_their_own(tracker):
         assert last(run) == {"a": float(number)}
 
 
+def test_a_run_is_current_inside_of_its_with_block_whenever_it_was_opened(tracker):
+    one, other = tracker.start_run(), tracker.start_run()
+    with one:
+        mlobs.log_metric("who", 1.0)
+        with one.child() as child:
+            mlobs.log_metric("who", 3.0)
+        assert mlobs.current_run() is one
+    assert mlobs.current_run() is other
+    with other:
+        mlobs.log_metric("who", 2.0)
+
+    assert mlobs.current_run() is None
+    assert [last(run) for run in (one, other, child)] == [{"who": 1.0}, {"who": 2.0}, {"who": 3.0}]
+
+
+def test_child_runs_that_were_opened_before_are_current_in_turn(tracker):
+    with tracker.start_run() as run:
+        folds = [run.child(f"fold {number}") for number in range(3)]
+        for number, fold in enumerate(folds):
+            with fold:
+                mlobs.log_metric("fold", float(number))
+        mlobs.log_metric("all", 3.0)
+
+    assert [last(one) for one in (*folds, run)] == [{"fold": 0.0}, {"fold": 1.0}, {"fold": 2.0}, {"all": 3.0}]
+
+
+def test_in_another_thread_a_with_block_makes_its_run_current_there_alone(tracker):
+    one, other = tracker.start_run(), tracker.start_run()
+
+    def train():
+        with one:
+            mlobs.log_metric("who", 1.0)
+
+    in_thread(train)
+    mlobs.log_metric("who", 2.0)
+    other.finish()
+
+    assert (last(one), last(other), one.status) == ({"who": 1.0}, {"who": 2.0}, "FINISHED")
+
+
+def test_tasks_enter_runs_that_were_opened_outside(tracker):
+    async def train(run, number):
+        with run:
+            await asyncio.sleep(0)
+            mlobs.log_metric("a", float(number))
+            await asyncio.sleep(0)
+            assert mlobs.current_run() is run
+
+    async def all_of_them(runs):
+        await asyncio.gather(*(train(run, number) for number, run in enumerate(runs)))
+
+    with tracker.start_run() as outer:
+        runs = [tracker.start_run() for _ in range(3)]
+        asyncio.run(all_of_them(runs))
+        assert mlobs.current_run() is outer
+
+    assert [last(run) for run in runs] == [{"a": 0.0}, {"a": 1.0}, {"a": 2.0}]
+
+
+def test_a_run_that_ends_inside_of_another_ones_block_is_not_current_behind_it(tracker):
+    outer, one, other = tracker.start_run(), tracker.start_run(), tracker.start_run()
+    with one:
+        other.finish()
+        assert mlobs.current_run() is one
+        one.finish()
+        assert mlobs.current_run() is outer
+        with one:  # it has ended
+            assert mlobs.current_run() is outer
+    with tracker.start_run(), outer, outer:
+        assert mlobs.current_run() is outer
+    assert mlobs.current_run() is None
+
+
 def test_a_run_that_has_ended_is_not_current(tracker, caplog):
     outer, inner = tracker.start_run(), tracker.start_run()
     in_thread(inner.finish)
