@@ -226,13 +226,18 @@ class Opened:
             )
         names = tuple(backend.name for backend in self.plan.backends)
         awaited = [Awaited(self.folder, names, {self.writer.id: end}, self.troubles.total()), *self.awaited]
-        if self._parent is not None:
-            self._parent.awaited += awaited  # the outermost run waits for all below it
+        if self._parent is not None and self._parent.await_below(awaited):
             return
         if not self.begun.is_joined or self._takes_over(self.folder, awaited):
             self._await(awaited)
         elif self.awaited:
             self._await(self.awaited)
+
+    def await_below(self, awaited: Sequence[Awaited]) -> bool:
+        """Wait at this run's end for runs below it, or at that of one above; False if all have ended."""
+        self.awaited += awaited
+        is_late = self._is_closed  # asked last: on another thread it may just be ending
+        return not is_late or (self._parent is not None and self._parent.await_below(awaited))
 
     def _tell_end(self, folder: RunFolder) -> None:
         sending = self.plan.sending(self.plan.watch)

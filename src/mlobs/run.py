@@ -64,9 +64,9 @@ class Run(Recorder):
     def finish(self, status: Status = "FINISHED", reason: str = "", *, traceback: str | None = None) -> None:
         """End the run, and wait until the backends have it, within `finish_timeout_s` for the process.
 
-        Then it says what each backend has, and what to type for the rest. A child run does not
-        wait. Repeating it does nothing. `status` may be written in any case; what is none of its
-        words counts as FAILED.
+        Then it says what each backend has, and what to type for the rest. A child run leaves both to
+        the run above, unless that has ended. Repeating it does nothing. `status` may be written in any
+        case; what is none of its words counts as FAILED.
         """
         known = _known(status)
         if known is not None:

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 from programs import delivered, end_sender, eventually, mlflow_runs, only_run, run, run_ids, running
+from servers import free_port
 
 import mlobs
 
@@ -197,6 +198,26 @@ def test_the_end_of_the_program_closes_children_before_their_parents(tmp_path):
     assert frame["name"].tolist() == ["a", "b", "c"]
     assert frame["status"].tolist() == ["FINISHED"] * 3
     assert frame["ended"].is_monotonic_decreasing
+
+
+LATE_CHILD = """
+import mlobs
+backends = [mlobs.backends.MLflow("http://127.0.0.1:PORT")]
+tracker = mlobs.Tracker("endings", store="store", backends=backends, finish_timeout_s=0.5)
+with tracker.start_run("parent") as run:
+    child = run.child("fold")
+child.log_metric("a", 1)
+"""
+
+
+@pytest.mark.parametrize("end", ["child.finish()", ""], ids=["finish", "the end of the program"])
+def test_a_child_that_ends_after_its_parent_says_what_is_pending(tmp_path, end):
+    done = run(tmp_path, LATE_CHILD.replace("PORT", str(free_port())) + end, MLOBS_LINGER_S="0")
+
+    of_parent, of_child = (line for line in done.stderr.splitlines() if " FINISHED" in line)
+    assert "run parent" in of_parent
+    assert "run fold" in of_child
+    assert "mlflow: 0 delivered, 3 pending" in of_child
 
 
 IN_MLFLOW = """

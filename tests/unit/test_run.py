@@ -288,6 +288,24 @@ def test_finish_waits_for_children_and_reports_what_they_lack(tmp_path, caplog):
         run.get_backend_ref("mlflow")
 
 
+@pytest.mark.parametrize("above", ["parent", "grandparent"])
+def test_a_child_that_ends_after_its_parent_is_waited_for(tmp_path, above, caplog):
+    backend = MemoryBackend()
+    tracker = mlobs.Tracker("unit", backends=[backend], store=tmp_path / "store", delivery="thread")
+    with tracker.start_run() as run:
+        parent = run if above == "parent" else run.child("round")
+        child = parent.child("fold")
+        parent.finish()
+        child.log_metric("a", 1.0)
+        child.log_metric("a", "bad")
+        child.finish()
+        said_by_itself = [text for text in caplog.messages if "run fold" in text]
+
+    assert child.delivery()["memory"].is_settled
+    assert bool(said_by_itself) is (above == "parent")
+    assert "1 call was not recorded" in (said_by_itself or caplog.messages)[-1]
+
+
 def test_a_backend_whose_parameters_cannot_travel_is_refused_at_construction(tmp_path):
     with pytest.raises(UsageError, match="delivery='thread'"):
         mlobs.Tracker("unit", backends=[MemoryBackend()], store=tmp_path / "store")
