@@ -8,7 +8,7 @@ OpenAI, Slack, Google, Azure's connection strings and SAS, JSON web tokens).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -52,12 +52,20 @@ _PLACES = _words_in("credential credentials cookie secret secrets")  # a path in
 _ENVIRONMENT_CHARACTERS = 8  # a shorter value would be found in texts that have nothing to do with it
 
 _VALUE = r"[^\s;&,'\"<>)\]}]+"
-_BEFORE = r"(?i)(?<![A-Za-z0-9])((?:[A-Za-z0-9]+[_-])*"  # DB_PASSWORD, hf-token
+_BEFORE = r"(?i)(?<![A-Za-z0-9])("  # ends DB_PASSWORD too; to match all of it would cost the square of a text
 _IS = r"(['\"]?\s*[=:]\s*['\"]?)"
-_OPAQUE_VALUE = (
-    rf"(?=[A-Za-z_./+=-]*\d)[\w./+=-]{{{_OPAQUE_CHARACTERS},}}"  # no word of a vocabulary, no count
+_BEFORE_DIGIT = 99  # a random key has a digit by then; looking on would cost the square of a text
+_OPAQUE_VALUE = (  # no word of a vocabulary, no count
+    rf"(?=[A-Za-z_./+=-]{{0,{_BEFORE_DIGIT}}}\d)[\w./+=-]{{{_OPAQUE_CHARACTERS},}}"
 )
-_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+
+
+def _redact_whole(match: re.Match[str]) -> str:
+    """A JSON web token is redacted; what only begins like one stays, and is not looked at again."""
+    return REDACTED if "." in match[0] else match[0]
+
+
+_SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"(?<=://)[^/@\s'\"]+(?=@)"), REDACTED),
     (
         re.compile(
@@ -79,7 +87,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,})"), REDACTED),
     (re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_]{20,}[\w-]*)"), REDACTED),
     (re.compile(r"\b(?:xox[abeoprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35})"), REDACTED),
-    (re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"), REDACTED),
+    (re.compile(r"\beyJ[\w-]{10,}(?:\.[\w-]{10,}\.[\w-]*)?"), _redact_whole),
 )
 _TRACE = re.compile(
     r"[=:]|--|AKIA|ASIA|gh[pousr]_|github_pat|glpat|hf_|sk-|xox|AIza|eyJ|(?i:bearer|basic)"

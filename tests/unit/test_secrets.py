@@ -1,5 +1,7 @@
 """What is taken for a secret, and what is not."""
 
+import time
+
 import pytest
 
 from mlobs.secrets import REDACTED, Redaction, masked, public_arguments, says_secret
@@ -213,3 +215,22 @@ def test_secrets_under_longer_names_and_behind_options_are_found(text):
 )
 def test_what_only_sounds_like_a_secret_is_recorded(text):
     assert Redaction().text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 30 + "-token=abcdefgh12345678", "token=" + "q" * 60 + "1", "eyJ-eyJhbGciOiJI.eyJzdWIiOiIx.abc"],
+)
+def test_a_secret_is_found_wherever_it_begins_in_a_word(text):
+    assert masked(text).endswith(REDACTED)
+
+
+LONG = 48_000  # characters; 0.02 s, or 4 to 70 s at a cost that grows with the square
+
+
+@pytest.mark.parametrize("piece", ["0_1_2_", "a-", "api_", "hf_", "token=", "--a-", "eyJ-", "://"])
+def test_a_long_text_costs_no_more_than_what_it_is_long(piece):
+    text = "=" + piece * (LONG // len(piece))
+    started = time.process_time()
+    assert masked(text) == text
+    assert time.process_time() - started < 1.0
