@@ -7,11 +7,13 @@ import inspect
 import numbers
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from mlobs import current
 from mlobs.call_data import datasets_in, models_in
 from mlobs.errors import UsageError
+from mlobs.exits import ending
 from mlobs.run import Run, current_run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -70,7 +72,7 @@ class _Call:
     def coroutine(self) -> Callable[..., Any]:
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             run, args, kwargs = self._open(args, kwargs)
-            with run:
+            with _Unwaited(run):
                 return self._keep_result(run, await self._function(*args, **kwargs))
 
         return wrapper
@@ -86,7 +88,7 @@ class _Call:
     def async_generator(self) -> Callable[..., Any]:
         async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             run, args, kwargs = self._open(args, kwargs)
-            with run, _left(run):
+            with _Unwaited(run), _left(run):
                 inner = self._function(*args, **kwargs)
                 resume: Callable[..., Any] = inner.asend
                 value: Any = None
@@ -184,6 +186,25 @@ def _is_number(value: object) -> bool:
         return False
     is_single = callable(getattr(value, "item", None)) and getattr(value, "shape", ()) in ((), (1,))
     return isinstance(value, numbers.Real) or is_single
+
+
+class _Unwaited:
+    """Ends a run as its own `with` block does, but leaves the wait for backends to the program's end.
+
+    Here it would stop the event loop. To wait in a thread of the loop was no better: a timeout around the
+    call would take its result away, and a generator that is closed cannot wait.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass  # whoever opened the run just now has made it current
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run._opened.close(ending(error), waits=False)  # noqa: SLF001 - one layer up
 
 
 @contextmanager

@@ -81,6 +81,11 @@ def wait_for_delivery(awaited: Sequence[Awaited], deadline: float, is_sending: C
             time.sleep(LOOK_S)
 
 
+def is_delivered(awaited: Sequence[Awaited]) -> bool:
+    """Tell whether each backend has answered for all of it, at one look."""
+    return all(_Wait(one).look() == 0.0 for one in awaited)
+
+
 class _Wait:
     """The backends of one run that have not answered for all of it; a look reads the run's state once."""
 

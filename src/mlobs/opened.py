@@ -17,7 +17,7 @@ from mlobs.delivery.state import States
 from mlobs.errors import StoreError, UsageError
 from mlobs.events import Event, RunStarted, Status, kind_of
 from mlobs.exits import release_worker, watch
-from mlobs.finishing import Awaited, say, wait_for_delivery
+from mlobs.finishing import Awaited, say
 from mlobs.journal.store import RunFolder
 from mlobs.journal.writer import AnyWriter
 from mlobs.last_words import failed_here, finished
@@ -28,6 +28,7 @@ from mlobs.secrets import Redaction
 from mlobs.sending import UNWATCHED, WAITS
 from mlobs.text import printable
 from mlobs.troubles import Troubles
+from mlobs.waiting import Wait
 
 _NO_START = "it is sent once the run's start is in this store too, which another process records; then"
 _GONE = "the run's folder is gone: if it was moved, its record is whole there; if it was deleted, it is lost"
@@ -196,18 +197,17 @@ class Opened:
         self.status = ending.status
         self.append = self.refuse
 
-    def close(self, ending: Ending = FINISHED) -> None:
-        """Record the end, if nobody has yet, and close: the journal, and the wait for delivery."""
+    def close(self, ending: Ending = FINISHED, *, waits: bool = True) -> None:
+        """Record the end, if nobody has yet, close the journal, and wait for delivery: now or at exit."""
         with program().leaving(), self.troubles.noted("finish", self.facts.run_id):
             try:
                 self.end(ending)
             finally:  # with on_error="raise" an end that is not recorded raises
                 current.leave(self.face)
-                self._close()
+                self._close(waits=waits)
                 release_worker()
 
-    def _close(self) -> None:
-        """Wait for delivery within the process's budget, and say what is where."""
+    def _close(self, *, waits: bool) -> None:
         if self._is_closed or os.getpid() != self._pid:
             return
         self._is_closed = True
@@ -229,9 +229,9 @@ class Opened:
         if self._parent is not None and self._parent.await_below(awaited):
             return
         if not self.begun.is_joined or self._takes_over(self.folder, awaited):
-            self._await(awaited)
+            self._await(awaited, waits=waits)
         elif self.awaited:
-            self._await(self.awaited)
+            self._await(self.awaited, waits=waits)
 
     def await_below(self, awaited: Sequence[Awaited]) -> bool:
         """Wait at this run's end for runs below it, or at that of one above; False if all have ended."""
@@ -251,28 +251,24 @@ class Opened:
         if opener_lives(folder):
             return False  # it delivers this too, and says what is where
         if find_start(folder) is None:
-            self._say(awaited, _NO_START)
+            say(self._title(awaited), awaited, _NO_START)
             return False
         self._send(folder)
         return True
 
-    def _await(self, awaited: Sequence[Awaited]) -> None:
-        sending = self.plan.sending()
+    def _await(self, awaited: Sequence[Awaited], *, waits: bool) -> None:
+        sending, settings = self.plan.sending(), self.plan.settings
         if sending is not None:
-            sending.flush()
-            try:
-                with program().budget.spending(self.plan.settings.finish_timeout_s) as deadline:
-                    wait_for_delivery(awaited, deadline, sending.revive)
-            finally:  # Ctrl-C ends the wait, and still learns what is left
-                self._say(awaited, sending.outlook())
+            most_s, in_thread = settings.finish_timeout_s, settings.delivery == "thread"
+            wait = Wait(self._title(awaited), awaited, sending, most_s, in_thread, self.troubles)
+            wait.now() if waits else wait.later()
         elif any(one.unrecorded for one in awaited):
-            self._say(awaited, WAITS)
+            say(self._title(awaited), awaited, WAITS)
 
-    def _say(self, awaited: Sequence[Awaited], outlook: str) -> None:
-        title = f"run {printable(self.facts.name)} ({self.facts.run_id}) {self.status}"
+    def _title(self, awaited: Sequence[Awaited]) -> str:
         if awaited[0].folder is not self.folder:  # the run itself is another program's to report
-            title = f"below run {printable(self.facts.name)} ({self.facts.run_id})"
-        say(title, awaited, outlook)
+            return f"below run {printable(self.facts.name)} ({self.facts.run_id})"
+        return f"run {printable(self.facts.name)} ({self.facts.run_id}) {self.status}"
 
     def delivery(self) -> dict[str, BackendReport]:
         """What each backend has of the run, by its name."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Literal, NamedTuple, Protocol
@@ -56,12 +57,24 @@ class OpenRun(Protocol):
         """Record the end, at once, without waiting for anyone. Repeating it does nothing."""
         ...
 
-    def close(self, ending: Ending = FINISHED) -> None:
-        """Record the end, if need be, and wait for delivery within the budget."""
+    def close(self, ending: Ending = FINISHED, *, waits: bool = True) -> None:
+        """Record the end, if need be, and wait for delivery within the budget, now or with the program."""
         ...
 
     def note(self, ending: Ending) -> None:
         """The program is about to end in this way, unless it goes on recording."""
+        ...
+
+
+class Wait(Protocol):
+    """What the end of the program waits for: that the backends have a run that ended before."""
+
+    def now(self) -> None:
+        """Wait within the budget, and say what is where."""
+        ...
+
+    def is_over(self) -> bool:
+        """There is nothing left to wait for."""
         ...
 
 
@@ -81,6 +94,8 @@ class Program:
         self._senders: dict[str, Sending] = {}
         self._lock = threading.RLock()
         self._is_over = False
+        self._later: deque[Wait] = deque()
+        self._catching_up = threading.Lock()
 
     def sending(self, delivery: Literal["process", "thread"], store: Store, patience: Patience) -> Sending:
         """The one sender of this program for this way of delivery; made, not started."""
@@ -126,6 +141,32 @@ class Program:
     def _reach_end(self) -> None:
         self._is_over = True
 
+    def wait_later(self, wait: Wait) -> None:
+        """Leave a wait to the end of the program.
+
+        The oldest ones are done with once they are over: a service may end runs for months.
+        """
+        over = []
+        with self._lock:
+            while self._later and self._later[0].is_over():
+                over.append(self._later.popleft())
+            self._later.append(wait)
+        for one in over:
+            one.now()
+
+    def catch_up(self) -> None:
+        """Wait for what was left for later; one thread does: two would spend the budget twice as fast."""
+        while self._later and self._catching_up.acquire(blocking=False):
+            try:
+                while (wait := self._next_wait()) is not None:
+                    wait.now()
+            finally:
+                self._catching_up.release()
+
+    def _next_wait(self) -> Wait | None:
+        with self._lock:
+            return self._later.popleft() if self._later else None
+
     def end_all(self, ending: Ending, *, opened_in: threading.Thread | None = None) -> None:
         """Record the end of every open run, or of those that a thread opened, without waiting."""
         for run in list(self.runs.values()):
@@ -138,6 +179,9 @@ class Program:
             return
         for run in reversed(list(self.runs.values())):  # who waits for its children comes after them
             run.close(run.noted)
+        while (wait := self._next_wait()) is not None:
+            with contextlib.suppress(KeyboardInterrupt), self.leaving():  # the others say what they lack
+                wait.now()
         for sending in self._senders.values():
             sending.close(self.budget.left_s())
 

@@ -12,6 +12,7 @@ from mlobs.delivery.report import report
 from mlobs.events import Metrics
 from mlobs.finishing import COUNT_S, MOST_COUNTED, Awaited, Budget, say, wait_for_delivery
 from mlobs.journal.store import Store
+from mlobs.program import Program
 from mlobs.progress import SHOW_AFTER_S
 
 
@@ -101,3 +102,45 @@ def test_a_bar_appears_once_a_wait_is_worth_it_and_starts_no_thread(store, termi
 
     assert ("mlobs: delivering" in "".join([*seen, shown()])) is (wait_s > SHOW_AFTER_S)
     assert max(threads) == threads[0]
+
+
+class Waited:
+    """A wait that notes when it is done."""
+
+    def __init__(self, done, *, is_over=False):
+        self._done, self._is_over = done, is_over
+
+    def now(self):
+        self._done.append(self)
+
+    def is_over(self):
+        return self._is_over
+
+
+def test_waits_that_are_over_are_not_kept_for_the_end_of_the_program():
+    program, done = Program(), []
+    over, left, behind = Waited(done, is_over=True), Waited(done), Waited(done, is_over=True)
+    for one in (over, left, behind):
+        program.wait_later(one)
+
+    assert done == [over]
+    program.exit()
+    assert done == [over, left, behind]
+
+
+def test_a_wait_that_comes_while_another_is_done_is_done_behind_it():
+    program, done = Program(), []
+    behind = Waited(done)
+
+    class Coming(Waited):
+        def now(self):
+            super().now()
+            program.wait_later(behind)
+            program.catch_up()  # as another thread would
+            assert done == [self]
+
+    first = Coming(done)
+    program.wait_later(first)
+    program.catch_up()
+
+    assert done == [first, behind]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import inspect
 import types
 
@@ -12,6 +13,7 @@ import pytest
 
 import mlobs
 from mlobs.errors import UsageError
+from mlobs.testing import MemoryBackend
 
 
 @pytest.fixture
@@ -361,6 +363,57 @@ def test_an_async_generator_is_a_run_that_is_current_only_while_its_own_code_run
     assert inspect.isasyncgenfunction(train)
     assert [record.status for record in records()[1:]] == ["FINISHED", "FINISHED", "FAILED"]
     assert closed == [True] * 3
+
+
+def test_an_async_generator_that_is_dropped_ends_its_run(tracker, records):
+    @tracker.track
+    async def train():
+        yield 1
+        yield 2
+
+    async def use():
+        async for _ in train():
+            break
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(use())
+
+    assert records()[0].status == "FINISHED"
+
+
+def test_a_coroutine_that_is_closed_has_finished(tracker, records):
+    @tracker.track
+    async def train():
+        await asyncio.Future()
+
+    async def use():
+        coroutine = train()
+        coroutine.send(None)
+        coroutine.close()
+
+    asyncio.run(use())
+
+    assert records()[0].status == "FINISHED"
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_with_delivery_by_threads_the_end_of_the_loop_waits(tmp_path, times):
+    backend = MemoryBackend()
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", backends=[backend], delivery="thread")
+
+    @tracker.track
+    async def train(run):
+        mlobs.log_metric("loss", 0.5)
+        return run
+
+    async def all_of_them():
+        return await asyncio.gather(*(train() for _ in range(times)))
+
+    runs = asyncio.run(all_of_them())
+
+    assert all(run.delivery()["memory"].is_settled for run in runs)
+    assert len(backend.held) == times
 
 
 def test_the_module_level_decorator_uses_the_settings_of_the_moment(tmp_path, monkeypatch):
