@@ -2,12 +2,14 @@
 
 import random
 import shutil
+import time
 
 import pytest
 from git_repositories import captured, commit, git, new_repository, restored, unpacked, write
 
 from mlobs.repro.code_secrets import has_secret_name, holds_secret, redacted
 from mlobs.repro.urls import public_url
+from mlobs.secrets import REDACTED
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -230,5 +232,16 @@ def test_the_time_of_the_search_grows_with_the_size_alone():
     chance = random.Random(5)
     lines = ["password" * 20000, "=" * 200_000, "a:" * 100_000, "://" + "a" * 200_000, "--" + "a-" * 100_000]
     lines += ["key " * 50_000, "".join(chance.choices("ekys=:'\" tokn", k=200_000)), "eyJ" + "a" * 200_000]
+    lines += ["eyJ-" * 50_000, "sk-_" * 50_000]
 
     assert not [line[:20] for line in lines if holds_secret(line.encode(), "a.txt") and line[:3] != "key"]
+
+
+def test_many_secrets_in_a_text_are_taken_out_in_one_pass():
+    lines = [f"password = 'q8Zr{number}LmTt90p'" for number in range(6000)]
+    started = time.process_time()
+
+    public = redacted("\n".join(lines))
+    assert "q8Zr" not in public
+    assert public.count(REDACTED) == len(lines)
+    assert time.process_time() - started < 2  # 0.05 s, or 24 s where each secret begins the search anew

@@ -9,7 +9,7 @@ where a literal value stands beside it. Each pattern begins with a plain word, w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -60,6 +60,7 @@ _DIGIT = re.compile(rb"\d")
 _NAME_LIKE = re.compile(
     rb"[a-z]*(?:[_./: -][a-z]*)+|[a-z]*(?:pass|secret|token|key|user|name|field|prompt|input)[a-z]*"
 )
+_BEFORE_DIGIT = 99  # a random key has a digit by then; looking on would cost the square of a text
 _OPAQUE_CHARACTERS = 12  # of a token or key; shorter values are names and counts
 _PASSWORD_CHARACTERS = 6
 
@@ -83,6 +84,11 @@ def _is_signature(value: bytes) -> bool:
 def _is_argument(value: bytes) -> bool:
     """After an option: a digit tells a value from the word that a help text has there."""
     return _is_password(value) and bool(_DIGIT.search(value))
+
+
+def _is_web_token(value: bytes) -> bool:
+    """What only begins like one is matched too, so that its later characters are no beginnings."""
+    return b"." in value
 
 
 def _is_any(_value: bytes) -> bool:
@@ -125,10 +131,13 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(re.compile(rb"gh(?<![A-Za-z0-9]gh)[pousr]_[A-Za-z0-9]{20,}"), is_exact=True),
     *(_exact(word, "[A-Za-z0-9_-]{20,}") for word in ("github_pat_", "glpat-", "dckr_pat_", "npm_")),
     _exact("hf_", "[A-Za-z0-9]{20,}"),
-    _exact("sk-", "(?<!-sk-)(?:proj-|ant-|svcacct-|or-)?(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"),
+    _exact(
+        "sk-",
+        rf"(?<!-sk-)(?:proj-|ant-|svcacct-|or-)?(?=[A-Za-z_-]{{0,{_BEFORE_DIGIT}}}[0-9])[A-Za-z0-9_-]{{20,}}",
+    ),
     _exact("xox", "[abeoprs]-[A-Za-z0-9-]{10,}"),
     _exact("AIza", "[A-Za-z0-9_-]{35}"),
-    _exact("eyJ", r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\."),
+    _exact("eyJ", r"[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]{10,}\.)?")._replace(judge=_is_web_token),
     _exact("dapi", "[0-9a-f]{32}"),
     _exact("pypi-AgE", "[A-Za-z0-9_-]{20,}"),
     _Rule(re.compile(rb"instrumentationkey=([0-9a-f-]{30,})"), _is_opaque),
@@ -176,27 +185,29 @@ def holds_secret(content: bytes, path: bytes | str = b"") -> bool:
 
     The ending of `path` decides whether a word without quotes can be a value: in Python it is a name.
     """
-    return _first_secret(_as_bytes_of_text(content), _is_code(path)) is not None
+    content = _as_bytes_of_text(content)
+    low, is_code = content.lower(), _is_code(path)
+    rules = (rule for rule in _RULES if rule.is_code or not is_code)
+    return any(True for rule in rules for _ in _found(rule, content, low))
 
 
 def redacted(text: str) -> str:
     """The text without the secrets in it, for people: what a rule finds is replaced."""
     content = _KEY_BLOCK.sub(REDACTED, text).encode("utf-8", "surrogateescape")
-    while (span := _first_secret(content, is_code=False)) is not None:
-        content = content[: span[0]] + REDACTED.encode() + content[span[1] :]
+    for rule in _RULES:
+        found = _found(rule, content, content.lower())
+        edges = [0, *(edge for span in found for edge in span), len(content)]
+        kept = [content[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        content = REDACTED.encode().join(kept)
     return masked(content.decode("utf-8", "replace"))
 
 
-def _first_secret(content: bytes, is_code: bool) -> tuple[int, int] | None:  # noqa: FBT001 - of two
-    low = content.lower()
-    for rule in _RULES:
-        if is_code and not rule.is_code:
-            continue
-        for match in rule.pattern.finditer(content if rule.is_exact else low):
-            span = match.span(match.lastindex or 0)
-            if rule.judge(content[span[0] : span[1]]) and (not rule.is_key or _is_key(low, match.start())):
-                return span
-    return None
+def _found(rule: _Rule, content: bytes, low: bytes) -> Iterator[tuple[int, int]]:
+    """Where the secrets are that a rule finds; `low` is the content in lower case."""
+    for match in rule.pattern.finditer(content if rule.is_exact else low):
+        span = match.span(match.lastindex or 0)
+        if rule.judge(content[span[0] : span[1]]) and (not rule.is_key or _is_key(low, match.start())):
+            yield span
 
 
 def _is_key(low: bytes, start: int) -> bool:
