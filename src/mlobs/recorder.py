@@ -28,6 +28,7 @@ from mlobs.values import (
     scalar,
     step_number,
     tag_name_of,
+    unicode_of,
 )
 
 _STEP_BITS = 63  # and a sign: what journals and vendors hold
@@ -73,6 +74,11 @@ class Recorder(ProvenanceRecorder):
                 meta = meta_of(meta)
             self._opened.append(Metrics(time(), step, {key: number}, meta))
             self._last_step = step
+        except UnicodeEncodeError as error:  # half a character in the name
+            if (name := unicode_of(key)) == key:
+                self._troubles.report("log_metric", key, error)
+            else:
+                self.log_metric(name, value, step, meta=meta)
         except Exception as error:
             self._troubles.report("log_metric", key, error)
 
@@ -80,9 +86,9 @@ class Recorder(ProvenanceRecorder):
         self, metrics: Mapping[str, SupportsFloat], step: int | None = None, *, meta: Meta | None = None
     ) -> None:
         """Record several metrics of one step as one event; see `log_metric` for values and steps."""
+        values: dict[str, float] = {}
         try:
             try:
-                values: dict[str, float] = {}
                 for key, value in metrics.items():
                     name = key if type(key) is str and key else name_of(key)
                     values[name] = value if type(value) is float else scalar(key, value)
@@ -97,13 +103,20 @@ class Recorder(ProvenanceRecorder):
                 step = step_number(step)
             self._opened.append(Metrics(time(), step, values, meta))
             self._last_step = step
+        except UnicodeEncodeError as error:
+            names = {unicode_of(key): value for key, value in values.items()}
+            if names.keys() == values.keys():
+                self._troubles.report("log_metrics", names_in(metrics), error)
+            else:
+                self.log_metrics(names, step, meta=meta)
         except Exception as error:
             self._troubles.report("log_metrics", names_in(metrics), error)
 
     def log_param(self, key: str, value: object) -> None:
         """Record one parameter; a mapping or config object becomes several, under dotted names."""
         with self._troubles.noted("log_param", key):
-            self._enter_params(flatten({name_of(key): value}))
+            for params in flatten({name_of(key): value}):
+                self._enter_params(params)
 
     def log_params(self, params: object) -> None:
         """Record a mapping, a dataclass or a config object; nested fields get dotted names.
@@ -111,7 +124,8 @@ class Recorder(ProvenanceRecorder):
         A parameter that already has another value is settled by `on_conflict`; both are recorded.
         """
         with self._troubles.noted("log_params", names_in(params)):
-            self._enter_params(flatten(params))
+            for one in flatten(params):  # a name that comes again is settled like one of another call
+                self._enter_params(one)
 
     def set_tag(self, key: str, value: object) -> None:
         """Set a tag; a later value replaces an earlier one."""

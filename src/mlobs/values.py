@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import enum
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from mlobs.errors import UsageError
+from mlobs.fields import fields_of
 
 _SHORT_CHARACTERS = 80  # of a value that a message quotes
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # what MessagePack holds
@@ -121,18 +121,24 @@ def optional_step(step: object) -> int | None:
     return None if step is None else step_number(step)
 
 
-def flatten(params: object, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings, dataclasses and config objects as one dict of dotted names to plain values.
+def flatten(params: object) -> list[dict[str, Any]]:
+    """Nested mappings, dataclasses and config objects as a dict of dotted names to plain values.
+
+    Another dict follows with the values of names that come again, such as of `{"a.b": 1, "a": {"b": 2}}`.
 
     Raises:
         UsageError: the outermost value is not a mapping or a config object.
     """
-    fields = _fields(params)
+    fields = fields_of(params)
     if fields is None:
         raise UsageError(f"params is {_short(params)}; expected a mapping, such as {{'lr': 0.1}}")
-    flat: dict[str, Any] = {}
-    _flatten_into(flat, fields, prefix, (id(params),))
-    return flat
+    found: list[dict[str, Any]] = [{}]
+    for name, value in _flat(fields, "", (id(params),)):
+        free = next((one for one in found if name not in one), None)
+        if free is None:
+            found.append(free := {})
+        free[name] = value
+    return found
 
 
 def meta_of(meta: object) -> dict[str, Any] | None:
@@ -213,50 +219,18 @@ def is_same_param(one: object, other: object) -> bool:
     return str(one) == str(other)
 
 
-def _flatten_into(
-    flat: dict[str, Any], fields: Mapping[Any, Any], prefix: str, above: tuple[int, ...]
-) -> None:
+def _flat(fields: Mapping[Any, Any], prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
     for key, value in fields.items():
         name = f"{prefix}{text_of(key)}"
-        nested = _fields(value) if len(above) < PARAM.depth and id(value) not in above else None
+        nested = fields_of(value) if len(above) < PARAM.depth and id(value) not in above else None
         if nested:
-            _flatten_into(flat, nested, f"{name}.", (*above, id(value)))
+            yield from _flat(nested, f"{name}.", (*above, id(value)))
         else:
-            flat[name] = plain(value, above)
-
-
-def _fields(value: object) -> Mapping[Any, Any] | None:
-    """The fields of a mapping or config object; None for anything else, or if it fails to give them."""
-    try:
-        return _fields_of(value)
-    except Exception:
-        return None  # somebody's own code; its repr describes the object then
-
-
-def _fields_of(value: object) -> Mapping[Any, Any] | None:
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, type):
-        return None
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return dict(value._asdict())  # pyright: ignore[reportAttributeAccessIssue] - a named tuple, by duck typing
-    if type(value).__module__ == "argparse" and type(value).__name__ == "Namespace":
-        return vars(value)
-    for method in ("model_dump", "to_dict"):  # pydantic; transformers and many config classes
-        dump = getattr(value, method, None)
-        if callable(dump) and not hasattr(value, "shape"):
-            dumped = dump()
-            return dumped if isinstance(dumped, Mapping) else None
-    attributes = getattr(type(value), "__attrs_attrs__", None)
-    if attributes is not None:
-        return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
-    return None
+            yield name, plain(value, above)
 
 
 def _plain_collection(value: object, above: tuple[int, ...], extent: Extent) -> Any:
-    fields = _fields(value)
+    fields = fields_of(value)
     if fields is not None:
         return {text_of(key): plain(one, above, extent) for key, one in fields.items()}
     if isinstance(value, list | tuple | set | frozenset | range):

@@ -37,6 +37,8 @@ def test_a_run_is_found_by_id_by_unique_beginning_and_as_latest(store):
     assert load_run(first.run_id, store=store).name == "first"
     assert load_run("20240101", store=store).name == "first"
     assert load_run("latest", store=str(store.path)).name == "second"
+    with pytest.raises(UsageError, match="the id of the run is empty"):
+        mlobs.load_run("", store=store.path)
     with pytest.raises(UsageError, match="2 runs begin with '2024'"):
         load_run("2024", store=store)
     with pytest.raises(UsageError, match="no run 'x'"):

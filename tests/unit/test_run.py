@@ -133,10 +133,9 @@ def test_metrics_that_are_no_mapping_are_said(run, metrics, caplog):
 def test_what_cannot_be_packed_is_said(run, caplog):
     run.log_metric("a", 1.0, step=2**70)
     run.log_metric("a", 10**400)
-    run.log_metric("lone \ud800 surrogate", 1.0)
     run.log_metric("b", 1.0)
 
-    assert len(caplog.messages) == 2  # the first two are one name's
+    assert len(caplog.messages) == 1  # both are one name's
     assert points(run, "b") == [(0, 1.0)]
 
 
@@ -183,6 +182,21 @@ def test_huge_values_are_kept(run):
     assert kept.params == {"text": text, "items": items, "number": str(10**100)}
     assert len(kept.last_metrics) == 20_000
     assert kept.damage == ()
+
+
+def test_a_name_that_comes_again_in_one_call_is_a_conflict_as_over_two(run, caplog):
+    run.log_params({"a.b": 1, "a": {"b": 2}, "c": 3})
+
+    assert record(run).params == {"a.b": 1, "c": 3}
+    assert "a.b" in caplog.text
+
+
+def test_a_name_of_half_a_character_costs_no_other_metric(run):
+    run.log_metrics({"b\udcff": 1.0, "ok": 2.0}, step=1)
+    run.log_metrics({"c\udcff": 1.0, "ok": 3.0})
+    run.log_metric("d\udcff", 4.0)
+
+    assert record(run).last_metrics == {r"b\udcff": 1.0, "ok": 3.0, r"c\udcff": 1.0, r"d\udcff": 4.0}
 
 
 @pytest.mark.parametrize(("on_conflict", "counts"), [("keep_first", 1), ("overwrite", 2), ("raise", 1)])

@@ -9,6 +9,7 @@ import math
 import pathlib
 import time
 from collections import namedtuple
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -160,7 +161,7 @@ Point = namedtuple("Point", "x y")  # noqa: PYI024 - the untyped one is what use
 
 
 def test_configs_of_any_kind_become_dotted_names():
-    flat = flatten(
+    (flat,) = flatten(
         {
             "config": Config(),
             "args": argparse.Namespace(lr=0.1, sub=argparse.Namespace(a=1)),
@@ -185,7 +186,7 @@ def test_configs_of_any_kind_become_dotted_names():
         "5": "five",
         "dumped.a": 1,
     }
-    assert flatten(Config())["optimizer.name"] == "adam"
+    assert flatten(Config())[0]["optimizer.name"] == "adam"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +214,8 @@ def test_a_value_is_what_json_knows_or_what_describes_it(value, expected):
 
 
 def test_nan_and_infinity_are_params():
-    assert math.isnan(flatten({"a": math.nan})["a"])
-    assert flatten({"a": math.inf}) == {"a": math.inf}
+    assert math.isnan(flatten({"a": math.nan})[0]["a"])
+    assert flatten({"a": math.inf}) == [{"a": math.inf}]
 
 
 class Fails:
@@ -232,11 +233,39 @@ class Fails:
 
 
 def test_an_object_that_fails_to_describe_itself_is_named_by_its_type():
-    flat = flatten({"bad": Fails(), "lr": 0.1, "more": [Fails()]})
+    (flat,) = flatten({"bad": Fails(), "lr": 0.1, "more": [Fails()]})
 
     assert flat["lr"] == 0.1
     assert flat["bad"].startswith("<Fails")
     assert flat["more"][0].startswith("<Fails")
+
+
+class Unset(Mapping):
+    """A config that declares a field which nobody has set, as OmegaConf's do."""
+
+    def __getitem__(self, key):
+        if key == "missing":
+            raise LookupError(key)
+        return {"lr": 0.1}[key]
+
+    def __iter__(self):
+        return iter(["lr", "missing"])
+
+    def __len__(self):
+        return 2
+
+
+def test_a_field_that_cannot_be_read_costs_no_other():
+    unread = "<not to be read: LookupError>"
+    assert flatten(Unset()) == [{"lr": 0.1, "missing": unread}]
+    assert flatten({"config": Unset(), "a": 1}) == [{"config.lr": 0.1, "config.missing": unread, "a": 1}]
+
+
+def test_values_of_names_that_come_again_are_kept():
+    assert flatten({"a.b": 1, "a": {"b": 2, "c": 3}, 1: "int", "1": "str"}) == [
+        {"a.b": 1, "a.c": 3, "1": "int"},
+        {"a.b": 2, "1": "str"},
+    ]
 
 
 def test_an_object_that_holds_itself_is_described_once_and_soon():
@@ -245,7 +274,7 @@ def test_an_object_that_holds_itself_is_described_once_and_soon():
     child |= {"parent": parent, "root": parent, "list": [parent, child]}
 
     started = time.perf_counter()
-    flat = flatten({"tree": parent})
+    (flat,) = flatten({"tree": parent})
 
     assert time.perf_counter() - started < 1
     assert flat["tree.child.name"] == flat["tree.first.name"] == "child"

@@ -156,7 +156,11 @@ class Store:
         Raises:
             UsageError: there is none, or more than one.
         """
-        is_name = bool(run) and "/" not in run and "\\" not in run and not run.startswith(".")
+        if not run:
+            raise UsageError(
+                "the id of the run is empty; expected one, its beginning, or latest - type: mlobs runs"
+            )
+        is_name = "/" not in run and "\\" not in run and not run.startswith(".")
         if is_name and self.run(run).path.is_dir():
             return self.run(run)  # a whole id costs no listing of the store
         every = [folder.run_id for folder in self.runs()]
