@@ -15,6 +15,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NoReturn
 
 from mlobs.program import FINISHED, Ending, program
+from mlobs.values import repr_of, text_of
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # SIGINT is Python's KeyboardInterrupt already
 _earlier: dict[int, list[Any]] = {}  # what each signal's handlers were, the first one first
@@ -45,15 +46,15 @@ def ending(error: BaseException | None) -> Ending:
             return FINISHED
         case SystemExit() if noted:
             return Ending("KILLED", noted, exit_code=_exit_code(error.code))
-        case SystemExit(code=None | 0):
-            return Ending("FINISHED", exit_code=0)
         case SystemExit():
-            return Ending("FAILED", f"sys.exit({error.code!r})", exit_code=_exit_code(error.code))
+            exit_code = _exit_code(error.code)
+            if exit_code == 0:
+                return Ending("FINISHED", exit_code=0)
+            return Ending("FAILED", f"sys.exit({repr_of(error.code)})", exit_code=exit_code)
         case KeyboardInterrupt():
             return Ending("KILLED", noted or "SIGINT")
         case Exception():
-            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            return Ending("FAILED", _in_one_line(error), text)
+            return Ending("FAILED", _in_one_line(error), _traceback_of(error))
         case _:  # asyncio.CancelledError and its like: stopped from outside, nothing broke
             return Ending("KILLED", _in_one_line(error))
 
@@ -65,7 +66,14 @@ def _exit_code(code: object) -> int:
 
 
 def _in_one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return " ".join(f"{type(error).__name__}: {text_of(error)}".split()).rstrip(": ")
+
+
+def _traceback_of(error: Exception) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # a SyntaxError of somebody's own, with fields that are no texts
+        return "".join(traceback.format_tb(error.__traceback__)) + _in_one_line(error)
 
 
 def _at_exit() -> None:

@@ -12,6 +12,14 @@ START = """
 import os, signal, sys, threading, time
 import mlobs
 tracker = mlobs.Tracker("endings", store="store")
+class Mute(Exception):
+    def __str__(self): return self.message
+class Dumb:
+    def __repr__(self): return self.message
+class Many:
+    def __eq__(self, other): return self
+    def __bool__(self): raise ValueError("several")
+    def __repr__(self): return "Many()"
 """
 
 ENDINGS = {
@@ -31,6 +39,24 @@ ENDINGS = {
     "sys.exit(0)": ("tracker.start_run()\nsys.exit(0)", 0, "FINISHED", ""),
     "sys.exit(3)": ("tracker.start_run()\nsys.exit(3)", 3, "FAILED", "sys.exit(3)"),
     "sys.exit('text')": ("tracker.start_run()\nsys.exit('no data')", 1, "FAILED", "sys.exit('no data')"),
+    "an exception that fails to say what it is in the context": (
+        "with tracker.start_run(): raise Mute(7)", 1, "FAILED", "Mute: Mute(7)"),
+    "an exception that fails to say what it is": (
+        "tracker.start_run()\nraise Mute(7)", 1, "FAILED", "Mute: Mute(7)"),
+    "a thread's exception that fails to say what it is": (
+        ("def work(): tracker.start_run(); raise Mute(7)\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()"),
+        0, "FAILED", "Mute: Mute(7)"),
+    "sys.exit(what fails to say what it is) in the context": (
+        "with tracker.start_run(): sys.exit(Dumb())", 1, "FAILED",
+        "sys.exit(<Dumb whose repr fails: AttributeError>)"),
+    "sys.exit(what fails to say what it is)": (
+        "tracker.start_run()\nsys.exit(Dumb())", 1, "FAILED",
+        "sys.exit(<Dumb whose repr fails: AttributeError>)"),
+    "sys.exit(what is compared to many values at once, like an array)": (
+        "with tracker.start_run(): sys.exit(Many())", 1, "FAILED", "sys.exit(Many())"),
+    "sys.exit(0.0), which Python prints": (
+        "with tracker.start_run(): sys.exit(0.0)", 1, "FAILED", "sys.exit(0.0)"),
     "a sys.exit(3) that was caught": (
         "run = tracker.start_run()\ntry: sys.exit(3)\nexcept SystemExit: pass\nrun.log_metric('a', 1)",
         0, "FINISHED", ""),
