@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mlobs.secrets import masked
-from mlobs.values import repr_of
+from mlobs.values import repr_of, text_of
 
 OnError: TypeAlias = Literal["warn", "raise"]
 
@@ -51,7 +51,7 @@ class Troubles:
         subject = f"{call}({repr_of(key)})"
         self.counts[subject] += 1
         if self.counts[subject] == 1:
-            log.warning("%s: %s was not recorded: %s", caller(), masked(subject), masked(str(error)))
+            log.warning("%s: %s was not recorded: %s", caller(), masked(subject), masked(text_of(error)))
 
     def remark(self, call: str, key: object, text: str) -> None:
         """Say something about a call that was recorded, once for each (call, key)."""
@@ -73,5 +73,9 @@ def names_in(mapping: object) -> str:
     """Name the keys of what was to be a mapping, for a message."""
     if not isinstance(mapping, Mapping):
         return type(mapping).__name__
-    names = [key if isinstance(key, str) else repr_of(key) for key in list(mapping)[:_NAMED_KEYS]]
-    return ", ".join(names) + (", …" if len(mapping) > _NAMED_KEYS else "")
+    try:
+        keys = list(mapping)
+    except Exception:  # somebody's own code, which the call itself will complain of
+        return type(mapping).__name__
+    names = [key if isinstance(key, str) else repr_of(key) for key in keys[:_NAMED_KEYS]]
+    return ", ".join(names) + (", …" if len(keys) > _NAMED_KEYS else "")

@@ -226,7 +226,15 @@ def _flat(fields: Mapping[Any, Any], prefix: str, above: tuple[int, ...]) -> Ite
         if nested:
             yield from _flat(nested, f"{name}.", (*above, id(value)))
         else:
-            yield name, plain(value, above)
+            yield name, _plain_or_repr(value, above)
+
+
+def _plain_or_repr(value: object, above: tuple[int, ...]) -> Any:
+    """The value as a param; of a proxy that fails to say what it stands for, its repr."""
+    try:
+        return plain(value, above)
+    except Exception:
+        return unicode_of(repr_of(value))
 
 
 def _plain_collection(value: object, above: tuple[int, ...], extent: Extent) -> Any:

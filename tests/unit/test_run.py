@@ -4,6 +4,7 @@ import math
 import re
 import sys
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -197,6 +198,64 @@ def test_a_name_of_half_a_character_costs_no_other_metric(run):
     run.log_metric("d\udcff", 4.0)
 
     assert record(run).last_metrics == {r"b\udcff": 1.0, "ok": 3.0, r"c\udcff": 1.0, r"d\udcff": 4.0}
+
+
+def test_a_name_of_half_a_character_takes_no_step_from_its_neighbours(run):
+    for _ in range(2):
+        run.log_metrics({"b\udcff": 1.0, "ok": 2.0})
+        run.log_metric("c\udcff", 3.0)
+        run.log_metrics({"d\udcff": 1.0, "late": 2.0}, step=5)
+
+    assert points(run, "ok") == [(0, 2.0), (1, 2.0)]
+    assert points(run, r"b\udcff") == [(0, 1.0), (1, 1.0)]
+    assert points(run, r"c\udcff") == [(0, 3.0), (1, 3.0)]
+    assert points(run, "late") == [(5, 2.0), (5, 2.0)]
+
+
+class Unreadable(Mapping):
+    def __getitem__(self, key):
+        raise LookupError(key)
+
+    def __iter__(self):
+        raise RuntimeError("no fields")
+
+    def __len__(self):
+        raise RuntimeError("no length")
+
+
+@pytest.mark.parametrize("call", ["log_params", "log_metrics", "set_tags"])
+def test_a_mapping_that_cannot_be_read_is_said(run, caplog, call):
+    getattr(run, call)(Unreadable())
+
+    assert "Unreadable" in caplog.text
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise AttributeError("message")
+
+
+class Odd:
+    """Whatever is asked of it fails."""
+
+    def item(self):
+        raise Mute
+
+    @property
+    def __class__(self):
+        raise RuntimeError("unbound")
+
+
+def test_an_object_of_which_nothing_can_be_asked_costs_no_neighbour(run, caplog):
+    run.log_metrics({"odd": Odd(), "ok": 2.0})
+    run.log_metric("odd too", Odd())
+    run.log_params({"odd": Odd(), "lr": 0.1})
+
+    kept = record(run)
+    assert kept.last_metrics == {"ok": 2.0}
+    assert kept.params["lr"] == 0.1
+    assert "Odd" in kept.params["odd"]
+    assert [one for one in ("log_metrics('odd')", "log_metric('odd too')") if one not in caplog.text] == []
 
 
 @pytest.mark.parametrize(("on_conflict", "counts"), [("keep_first", 1), ("overwrite", 2), ("raise", 1)])
