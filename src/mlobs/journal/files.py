@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -132,16 +133,13 @@ class MappedFile:
         if not self._is_closed:
             self._is_closed = True
             self._closed_at = window.start + window.seal()
-            window.let_go(self._cut(window.end))
+            size_bytes = self._cut(window.end)
+            window.let_go(lambda: size_bytes)
 
     def abandon(self) -> None:
         """Unmap without touching the file."""
         self._is_closed = True
-        try:
-            size_bytes = self._path.stat().st_size
-        except OSError:  # it was moved
-            size_bytes = self._window.file_size()
-        self._window.let_go(size_bytes)
+        self._window.let_go(self._size)
 
     def _append_further_on(self, record: bytes) -> None:
         while True:
@@ -153,7 +151,7 @@ class MappedFile:
                 raise OSError(errno.EBADF, "the journal is closed")
             window.seal()
             self._enter(following)
-            window.let_go(following.file_size())
+            window.let_go(self._size)
             with contextlib.suppress(ValueError):  # somebody filled it meanwhile: go on to the next
                 following.map.write(record)
                 return
@@ -181,6 +179,13 @@ class MappedFile:
         except OSError:  # the records are there, and readers step over the zeros behind them
             return reserved
         return self._closed_at
+
+    def _size(self) -> int:
+        """The size of the file; where it was moved, what its last window has of it."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return self._window.file_size()
 
     def _enter(self, window: _Window) -> None:
         self._window = window
@@ -214,10 +219,10 @@ class _Window:
         except (OSError, ValueError):
             return -1
 
-    def let_go(self, size_bytes: int) -> None:
+    def let_go(self, size: Callable[[], int]) -> None:
         """Unmap, unless the file behind the map's descriptor is of another size: then it is not ours."""
         try:
-            is_ours = self.map.size() == size_bytes
+            is_ours = size() <= self.map.size() <= size()  # another thread may extend it at this moment
         except ValueError:  # another thread has unmapped it
             return
         except OSError:  # somebody has closed it
