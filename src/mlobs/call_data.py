@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mlobs.values import text_of
+
 _LEAST_ITEMS = 100  # of an array: a shorter one is a setting, and is a param as it stands
 _TABLES = frozenset({"pandas", "polars", "pyarrow"})  # packages whose frames and tables are data
 _TABLE_NAMES = frozenset({"DataFrame", "Series", "LazyFrame", "Table", "RecordBatch"})
@@ -25,8 +27,9 @@ def datasets_in(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     A text is a path if a file or folder of that name exists and it has a separator or a suffix. Arrays of
     up to 100 items are settings. A path whose argument is called like `output_dir` is no dataset.
+    What fails to say whether it is data may be: who takes its fingerprint learns why there is none.
     """
-    return {name: value for name, value in arguments.items() if _is_data(name, value)}
+    return {name: value for name, value in arguments.items() if _may_be_data(name, value)}
 
 
 def models_in(result: object) -> dict[str, Any]:
@@ -36,10 +39,17 @@ def models_in(result: object) -> dict[str, Any]:
     called "model", "model-2" and so on.
     """
     if isinstance(result, Mapping):
-        return {str(name): value for name, value in result.items() if _is_model(value)}
+        return {text_of(name): value for name, value in result.items() if _is_model(value)}
     items = result if isinstance(result, tuple | list) else (result,)
     found = [one for one in items if _is_model(one)]
     return {"model" if number == 1 else f"model-{number}": one for number, one in enumerate(found, 1)}
+
+
+def _may_be_data(name: str, value: object) -> bool:
+    try:
+        return _is_data(name, value)
+    except Exception:  # somebody's own code, such as the shape of a tensor that has none yet
+        return True
 
 
 def _is_data(name: str, value: object) -> bool:
@@ -71,8 +81,11 @@ def _is_existing_path(name: str, value: str | os.PathLike[Any]) -> bool:
 
 def _is_model(value: object) -> bool:
     """Tell whether it is fitted by `fit`, or a network of torch; a class is neither."""
-    if isinstance(value, type):
+    try:
+        if isinstance(value, type):
+            return False
+        if callable(getattr(value, "predict", None)):
+            return True
+        return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "forward", None))
+    except Exception:  # somebody's own code: what fails to say so is none
         return False
-    if callable(getattr(value, "predict", None)):
-        return True
-    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "forward", None))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import numbers
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -121,7 +121,11 @@ class _Call:
         outer = given if isinstance(given, Run) else current_run()
         params = self._params(complete.arguments)
         run = self._opened(outer, params)
-        run.log_inputs(datasets_in(self._named(complete.arguments)))
+        try:
+            run.log_inputs(datasets_in(self._named(complete.arguments)))
+        except BaseException as error:  # nobody has the run yet who could end it
+            run.__exit__(type(error), error, error.__traceback__)
+            raise
         if self._takes_run and _is_left_to_us(given):
             bound.arguments["run"] = run
         return run, bound.args, bound.kwargs
@@ -129,7 +133,7 @@ class _Call:
     def _opened(self, outer: Run | None, params: Mapping[str, Any]) -> Run:
         if outer is not None:
             return outer.child(self._name, params=params)
-        return self._start(self._name, params, f"{self._function.__module__}:{self._function.__qualname__}")
+        return self._start(self._name, params, _address_of(self._function))
 
     def _named(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name, those of `**kwargs` too."""
@@ -153,13 +157,20 @@ class _Call:
 
     def _keep_result(self, run: Run, result: Any) -> Any:
         """Record numbers of a mapping as final metrics, and models, as asked; return the result."""
-        numbers_in = _numbers_in(result) if self._log_return in ("metrics", "all") else {}
-        if numbers_in:
-            run.log_final(numbers_in)
-        if self._log_return in ("models", "all"):
-            for name, model in models_in(result).items():
-                run.log_model(name, model)
+        with run._troubles.noted("the result of track", self._name):  # noqa: SLF001 - one layer up
+            numbers_in = _numbers_in(result) if self._log_return in ("metrics", "all") else {}
+            if numbers_in:
+                run.log_final(numbers_in)
+            if self._log_return in ("models", "all"):
+                for name, model in models_in(result).items():
+                    run.log_model(name, model)
         return result
+
+
+def _address_of(function: Callable[..., Any]) -> str:
+    """Where a function is found again, "" if nowhere: a partial and a callable object have no name there."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return f"{module}:{name}" if module and name else ""
 
 
 def _is_left_to_us(run: object) -> bool:
@@ -169,8 +180,9 @@ def _is_left_to_us(run: object) -> bool:
 
 def _unless_data(value: object) -> object:
     """Return the argument, or what it is if it holds so many items that it is data, not configuration."""
-    if isinstance(value, list | tuple | set | frozenset | dict) and len(value) > _MAX_ITEMS:
-        return f"{type(value).__qualname__} of {len(value):,}"
+    with contextlib.suppress(Exception):  # a proxy may fail to say what it stands for
+        if isinstance(value, list | tuple | set | frozenset | dict) and len(value) > _MAX_ITEMS:
+            return f"{type(value).__qualname__} of {len(value):,}"
     return value
 
 
@@ -182,10 +194,13 @@ def _numbers_in(result: object) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, bool):
+    try:
+        if isinstance(value, bool):
+            return False
+        is_single = callable(getattr(value, "item", None)) and getattr(value, "shape", ()) in ((), (1,))
+        return isinstance(value, numbers.Real) or is_single
+    except Exception:  # somebody's own code: what fails to say so is none
         return False
-    is_single = callable(getattr(value, "item", None)) and getattr(value, "shape", ()) in ((), (1,))
-    return isinstance(value, numbers.Real) or is_single
 
 
 class _Unwaited:
@@ -207,7 +222,7 @@ class _Unwaited:
         self._run._opened.close(ending(error), waits=False)  # noqa: SLF001 - one layer up
 
 
-@contextmanager
+@contextlib.contextmanager
 def _current(run: Run) -> Iterator[None]:
     """Make the run current for one resumption of a generator."""
     current.enter(run)
@@ -217,7 +232,7 @@ def _current(run: Run) -> Iterator[None]:
         current.leave(run)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _left(run: Run) -> Iterator[None]:
     """Outside of its resumptions a generator's run is not current."""
     current.leave(run)

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import inspect
 import types
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -138,6 +140,97 @@ def test_an_exception_passes_and_the_run_has_failed(tracker, records):
     (record,) = records()
     assert (record.status, record.reason) == ("FAILED", "ValueError: no data")
     assert "in train" in record.end.traceback
+
+
+class Step:
+    """A callable object, which has no name of its own."""
+
+    def __call__(self, x, y=2):
+        return {"sum": x + y}
+
+
+@pytest.mark.parametrize("function", [functools.partial(Step(), 1), functools.partial(divmod, 7), Step()])
+def test_what_is_called_but_is_no_function_is_tracked(tracker, records, function):
+    assert tracker.track(function)(3) == function(3)
+
+    assert [one.status for one in records()] == ["FINISHED"]
+
+
+class Shapeless:
+    """An array that has no shape yet, as torch's UninitializedParameter."""
+
+    dtype = "float32"
+
+    @property
+    def shape(self):
+        raise RuntimeError("no shape yet")
+
+    def item(self):
+        return 1.0
+
+    def __repr__(self):
+        return "<no shape yet>"
+
+
+class Proxy:
+    """What stands for an object that is not there."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(f"not bound: {name}")
+
+
+class Unreadable(Mapping):
+    def __getitem__(self, key):
+        raise LookupError(key)
+
+    def __iter__(self):
+        return iter(["accuracy"])
+
+    def __len__(self):
+        return 1
+
+
+def test_an_argument_that_cannot_be_looked_at_costs_no_other(tracker, records, caplog):
+    @tracker.track
+    def train(weights, proxy, lr, data, **more):  # noqa: ARG001
+        return {"accuracy": 0.9}
+
+    assert train(Shapeless(), Proxy(), 0.1, np.zeros(1000), more=Shapeless()) == {"accuracy": 0.9}
+
+    (record,) = records()
+    assert record.status == "FINISHED"
+    assert (record.params["lr"], record.params["weights"]) == (0.1, "<no shape yet>")
+    assert record.last_metrics == {"accuracy": 0.9}
+    assert [one.name for one in record.datasets] == ["data"]
+    assert "track('weights') was not recorded" in caplog.text
+
+
+@pytest.mark.parametrize("log_return", ["metrics", "models", "all"])
+@pytest.mark.parametrize("kind", [Unreadable, Proxy])
+def test_a_result_that_cannot_be_looked_at_is_returned(tracker, records, caplog, log_return, kind):
+    result = kind()
+
+    assert tracker.track(log_return=log_return)(lambda: result)() is result
+
+    assert [one.status for one in records()] == ["FINISHED"]
+    assert "the result of track('<lambda>') was not recorded" in caplog.text
+
+
+def test_an_entry_of_the_result_that_cannot_be_looked_at_costs_no_other(tracker, records):
+    result = {"accuracy": 0.9, "weights": Shapeless(), "proxy": Proxy()}
+
+    assert tracker.track(log_return="all")(lambda: result)() is result
+
+    assert records()[0].last_metrics == {"accuracy": 0.9}
+
+
+def test_a_run_whose_inputs_raise_has_failed(tmp_path):
+    tracker = mlobs.Tracker("unit", store=tmp_path / "store", on_error="raise")
+    with pytest.raises(Exception, match="no shape yet"):
+        tracker.track(lambda weights: weights)(Shapeless())
+
+    assert mlobs.current_run() is None
+    assert mlobs.runs(store=tmp_path / "store")["status"].tolist() == ["FAILED"]
 
 
 def test_wrong_arguments_fail_as_without_tracking(tracker, records):
