@@ -148,7 +148,7 @@ def wait_for(answer):
     deadline = time.monotonic() + 120
     while not answer():
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        time.sleep(0.05)  # each look costs a report: looking all the time starves the sender
 
 with tracker.start_run("one") as run:
     log(run, 0)
@@ -174,6 +174,5 @@ def test_a_killed_sender_is_replaced_and_nothing_is_lost_or_doubled(tmp_path):
         assert assert_all_there_once(tmp_path, run_id, calls).info.status == "FINISHED"
         assert mlobs.load_run(run_id, store=tmp_path / "store").status == "FINISHED"
     output = (tmp_path / "output").read_text()
-    killed, successor = re.findall(r"^(\d+) (\d+)$", output, re.MULTILINE)[0]
+    killed, successor = re.fullmatch(r"(\d+) (\d+)\n", output).groups()  # and nothing was complained of
     assert killed != successor
-    assert "not recorded" not in output
