@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mlobs.repro.code_root import KEPT, CodeRoot, shown
+from mlobs.repro.code_root import KEPT, CodeRoot, place_of, root_around, shown
 from mlobs.repro.code_secrets import has_secret_name, holds_secret
 from mlobs.repro.git import user_git
 from mlobs.repro.git_repository import find_repository
@@ -49,7 +49,7 @@ def folders_outside(roots: Sequence[CodeRoot], modules: Iterable[Path], script: 
     `script` alone.
     """
     own = script.resolve() if script is not None else None
-    outside = (path for path in _resolved(modules) if path != own and _root_around(roots, path) is None)
+    outside = (path for path in _resolved(modules) if path != own and _owner(roots, path) is None)
     return sorted({_to_capture(path) for path in outside})
 
 
@@ -59,7 +59,9 @@ def find_uncaptured(roots: Sequence[CodeRoot], modules: Iterable[Path]) -> list[
     Raises:
         GitFailed: git does not answer.
     """
-    owners = {path: root for path in _resolved(modules) if (root := _innermost(roots, path)) is not None}
+    owners = {
+        path: root for path in _resolved(modules) if (root := root_around(roots, str(path))) is not None
+    }
     reasons = {
         path: reason
         for path, root in owners.items()
@@ -68,7 +70,7 @@ def find_uncaptured(roots: Sequence[CodeRoot], modules: Iterable[Path]) -> list[
     for root in {root.path: root for root in owners.values() if root.kind == "git"}.values():
         files = [path for path, owner in owners.items() if owner.path == root.path and path not in reasons]
         reasons |= dict.fromkeys(_ignored(Path(root.path), files), "git ignores it")
-    return [_uncaptured(owners[path], path, reasons[path]) for path in sorted(reasons)]
+    return [_uncaptured(roots, path, reasons[path]) for path in sorted(reasons)]
 
 
 def _why_left_out(roots: Sequence[CodeRoot], root: CodeRoot, path: Path) -> str | None:
@@ -85,11 +87,10 @@ def _why_left_out(roots: Sequence[CodeRoot], root: CodeRoot, path: Path) -> str 
     return "there were more files than are looked at" if root.is_cut else None
 
 
-def _uncaptured(root: CodeRoot, path: Path, reason: str) -> UncapturedFile:
-    name = path.relative_to(root.path).as_posix()
-    place = f"{root.place}/{name}" if root.place else name
+def _uncaptured(roots: Sequence[CodeRoot], path: Path, reason: str) -> UncapturedFile:
+    place = place_of(roots, str(path)) or path.name
     is_secret = reason in (SECRET_NAME, SECRET_INSIDE)
-    digest = None if is_secret else _digest(path, os.fsencode(name))
+    digest = None if is_secret else _digest(path, os.fsencode(place))
     return UncapturedFile(shown(str(path)), shown(place), reason, digest)
 
 
@@ -106,19 +107,14 @@ def _resolved(modules: Iterable[Path]) -> list[Path]:
     return sorted({path.resolve() for path in modules})
 
 
-def _root_around(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
+def _owner(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
     """The root that a file belongs to: there is no other repository between them."""
-    root = _innermost(roots, path)
+    root = root_around(roots, str(path))
     if root is None or (root.kind == "plain" and is_too_wide(Path(root.path))):
         return None
     top = Path(root.path)
     between = (one for one in path.parents if top in one.parents)
     return None if any((one / ".git").exists() for one in between) else root
-
-
-def _innermost(roots: Sequence[CodeRoot], path: Path) -> CodeRoot | None:
-    around = [root for root in roots if path.is_relative_to(root.path)]
-    return max(around, key=lambda one: len(one.path), default=None)
 
 
 def _to_capture(path: Path) -> Path:
